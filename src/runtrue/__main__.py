@@ -1,0 +1,5 @@
+"""`python -m runtrue`."""
+
+from runtrue.cli import main
+
+main()

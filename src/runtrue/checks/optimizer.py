@@ -1,0 +1,66 @@
+"""Does the learning rate fit the task, and the plan? (N3.2: very high, high, good, low)"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from runtrue import demos
+from runtrue.checks.registry import check
+from runtrue.findings import Finding
+from runtrue.measure import Measurements
+from runtrue.trials import judge_progress
+
+STUCK = 0.1  # share of the baseline removed: under this a trial has shown no learning
+RISEN = 1.5  # loss at the end over the larger of start and baseline
+
+
+def risen(m: Measurements) -> bool:
+    """The untreated run ended above where it began, or was lost."""
+    curve = m.reference
+    if curve.diverged:
+        return True
+    ceiling = max(abs(curve.start), m.constant or 0.0)
+    return ceiling > 0 and curve.end > RISEN * ceiling
+
+
+@check("learning-rate-too-high", sick=demos.rate_too_high, healthy=demos.healthy_mlp)
+def learning_rate_too_high(m: Measurements) -> Iterator[Finding]:
+    """Steps overshoot: the loss rises, jumps, or sticks far above what a lower rate reaches (N3.2)."""
+    curve = m.reference
+    if not curve.steps or judge_progress(curve, m.constant) >= STUCK:
+        return
+    if risen(m):
+        what = f"the loss rose from {curve.start:.4g} to {curve.end:.4g} in {curve.steps} steps"
+    else:
+        what = f"the loss stays at {curve.end:.4g} after {curve.steps} steps"
+    yield Finding(
+        "learning-rate-too-high",
+        "warning",
+        "optimizer",
+        f"at a learning rate of {m.rate:.4g} {what}",
+        {"learning_rate": m.rate, "loss_at_start": curve.start, "loss_at_end": curve.end, "steps": curve.steps},
+    )
+
+
+@check("learning-rate-too-low", sick=demos.rate_too_low, healthy=demos.healthy_mlp)
+def learning_rate_too_low(m: Measurements) -> Iterator[Finding]:
+    """Steps are so small that the planned number of them cannot reach a good loss (N3.2)."""
+    curve = m.reference
+    if not curve.steps or curve.diverged or risen(m) or judge_progress(curve, m.constant) >= STUCK:
+        return
+    yield Finding(
+        "learning-rate-too-low",
+        "warning",
+        "optimizer",
+        f"at a learning rate of {m.rate:.4g} the loss went from {curve.start:.4g} to {curve.end:.4g} in {curve.steps} steps "
+        f"of {m.plan.steps} planned",
+        {
+            "learning_rate": m.rate,
+            "loss_at_start": curve.start,
+            "loss_at_end": curve.end if math.isfinite(curve.end) else None,
+            "steps": curve.steps,
+            "planned_steps": m.plan.steps,
+            "plan_known": m.plan.known,
+        },
+    )

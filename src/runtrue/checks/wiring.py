@@ -1,0 +1,83 @@
+"""Are the parameters connected: to the loss by the graph, to the optimizer by its groups?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runtrue import demos
+from runtrue.checks.registry import check
+from runtrue.findings import Finding
+from runtrue.measure import Measurements
+
+
+def some(names: tuple[str, ...], most: int = 5) -> str:
+    """The first names of a list, and how many more."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+@check("parameters-frozen", sick=demos.frozen, healthy=demos.healthy_cnn)
+def parameters_frozen(m: Measurements) -> Iterator[Finding]:
+    """Parameters have requires_grad=False, so no training reaches them.
+
+    A frozen backbone under a head that learns is healthy: it is a fault only if unfreezing cures.
+    """
+    wiring = m.start.wiring
+    if wiring.frozen:
+        yield Finding(
+            "parameters-frozen",
+            "warning",
+            some(wiring.frozen),
+            f"{len(wiring.frozen)} of {wiring.total} parameters have requires_grad=False: {some(wiring.frozen)}",
+            {"frozen": list(wiring.frozen), "parameters": wiring.total},
+        )
+
+
+@check("parameters-not-optimized", sick=demos.forgotten_layers, healthy=demos.healthy_cnn)
+def parameters_not_optimized(m: Measurements) -> Iterator[Finding]:
+    """The optimizer does not hold parameters that ask for a gradient, so its step never moves them.
+
+    Typical: a layer replaced, or the model built anew, after the optimizer was made.
+    """
+    wiring = m.start.wiring
+    if wiring.not_held:
+        stale = f"; it holds {wiring.foreign} tensors that are not in this model" if wiring.foreign else ""
+        yield Finding(
+            "parameters-not-optimized",
+            "warning",
+            some(wiring.not_held),
+            f"the optimizer does not hold {len(wiring.not_held)} of {wiring.total} parameters: {some(wiring.not_held)}{stale}",
+            {"missing": list(wiring.not_held), "parameters": wiring.total, "foreign": wiring.foreign},
+        )
+
+
+@check("graph-detached", sick=demos.detached, healthy=demos.healthy_cnn)
+def graph_detached(m: Measurements) -> Iterator[Finding]:
+    """Layers ran, but no gradient comes back to them: `detach`, `no_grad`, `.data` or NumPy cuts the graph on the way."""
+    wiring = m.start.wiring
+    if m.start.no_gradient is not None and len(wiring.frozen) < wiring.total:
+        yield Finding(
+            "graph-detached",
+            "fault",
+            _place(m),
+            f"the loss has no gradient: {m.start.no_gradient}",
+            {"cuts": [f"{cut.operation} in {cut.where or 'model'}" for cut in wiring.cuts]},
+        )
+    elif wiring.without_gradient and m.start.error is None:
+        yield Finding(
+            "graph-detached",
+            "warning",
+            some(wiring.without_gradient),
+            f"{len(wiring.without_gradient)} parameters ran in the forward pass and received no gradient: "
+            f"{some(wiring.without_gradient)}; {_place(m)}",
+            {
+                "without_gradient": list(wiring.without_gradient),
+                "cuts": [f"{cut.operation} in {cut.where or 'model'}" for cut in wiring.cuts],
+            },
+        )
+
+
+def _place(m: Measurements) -> str:
+    cuts = m.start.wiring.cuts
+    if not cuts:
+        return "the place of the cut was not seen (NumPy, .data or a rebuilt tensor leave no trace)"
+    return f"the graph is cut at `{cuts[0].operation}` in {cuts[0].where or 'the forward pass'}"

@@ -1,0 +1,87 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="runtrue",
+    help="Find out whether a PyTorch network will train, why not, and what cures it, with proof.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(str, Enum):
+    text = "text"
+    json = "json"
+    html = "html"
+
+
+Out = Annotated[Optional[Path], typer.Option("--out", help="Where to write the page (or the JSON).", show_default=False)]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False) -> None:
+    if version:
+        from runtrue import __version__
+
+        typer.echo(f"runtrue {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def check(
+    target: Annotated[Optional[str], typer.Argument(help="file.py:name, package.module:name, or demo:NAME.", show_default=False)] = None,
+    budget: Annotated[str, typer.Option(help="Time to spend, such as 60s or 2m.")] = "60s",
+    only: Annotated[Optional[list[str]], typer.Option(help="Look for this cause alone (may be repeated).")] = None,
+    skip: Annotated[Optional[list[str]], typer.Option(help="Do not look for this cause (may be repeated).")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Apply the cures to a copy and check that.")] = False,
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
+    out: Out = None,
+    seed: Annotated[int, typer.Option(help="Of batches, dropout and new weights.")] = 0,
+    device: Annotated[Optional[str], typer.Option(help="Move the model there first: cpu, cuda, cuda:1, mps.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List every cause that is looked for.")] = False,
+    explain: Annotated[Optional[str], typer.Option(help="Say what a cause means, and how it is recognised.")] = None,
+) -> None:
+    """Check a task: train it for a moment, name what keeps it from learning, cure that, show the proof.
+
+    Exit code 0: no fault. 1: a fault was found. 2: the call or the target is wrong.
+    """
+    from runtrue.cli import checking
+
+    if list_:
+        checking.show_list()
+    elif explain:
+        checking.show_explanation(explain)
+    elif target is None:
+        raise typer.BadParameter("name a target: file.py:name, package.module:name, or demo:NAME", param_hint="TARGET")
+    else:
+        options = checking.Options(target, budget, tuple(only or ()), tuple(skip or ()), fix, format.value, out, seed, device)
+        raise typer.Exit(checking.run(options))
+
+
+@app.command()
+def lab(
+    name: Annotated[Optional[str], typer.Argument(help="The experiment; without it, all are listed.", show_default=False)] = None,
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
+    out: Out = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds to average over.")] = 3,
+    data: Annotated[str, typer.Option(help="gaussian or fashion-mnist.")] = "gaussian",
+    depth: Annotated[int, typer.Option(help="Hidden layers.")] = 10,
+    width: Annotated[int, typer.Option(help="Units a layer.")] = 500,
+) -> None:
+    """Run an experiment of the training notes: its claim, its figure, and whether the claim held."""
+    from runtrue.cli import laboratory
+
+    raise typer.Exit(laboratory.run(name, format.value, out, seeds=seeds, data=data, depth=depth, width=width))
+
+
+def main() -> None:
+    """Entry point of the command `runtrue`."""
+    app()

@@ -1,0 +1,159 @@
+"""What the data are like, in a few numbers a tensor: read over the batches, one feature at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runtrue.task import TaskError, split
+
+MAX_SECONDS = 3.0  # of reading: a very large set is judged on its first part
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """One tensor of the batches. mean, std, low, high: over the finite values. A feature is a column of (N, F), a channel of
+    (N, C, …), a place in the last dimension of (N, T, F).
+
+    bad_rows: examples with a value that is not finite. alike: all examples are equal. feature_means, feature_stds: empty if
+    the features cannot be told apart (shapes that change from batch to batch). values: the distinct values, up to 65.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    examples: int
+    whole: bool
+    floating: bool
+    mean: float
+    std: float
+    low: float
+    high: float
+    bad_rows: int
+    bad_values: int
+    alike: bool
+    feature_means: tuple[float, ...] = ()
+    feature_stds: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+
+    @property
+    def largest(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    inputs: tuple[TensorFacts, ...]
+    targets: TensorFacts | None
+    batch_size: int
+
+
+def measure(batches: Iterable[Any], *, pairs: bool, whole: bool) -> DataFacts:
+    """Read the batches once. `pairs`: each is (inputs, targets); else every floating tensor in them counts as input."""
+    inputs: dict[str, _Running] = {}
+    targets: dict[str, _Running] = {}
+    start, size, complete = time.monotonic(), 0, True
+    for batch in batches:
+        if time.monotonic() - start > MAX_SECONDS:
+            complete = False
+            break
+        given, wanted = split(batch) if pairs else (batch, None)
+        for group, value in ((inputs, given), (targets, wanted)):
+            for name, tensor in _named(value):
+                group.setdefault(name, _Running(name)).add(tensor)
+                size = size or (len(tensor) if tensor.dim() else 0)
+    if pairs and not targets:
+        raise TaskError("the second part of a batch holds no tensor: a batch is (inputs, targets), both tensors")
+    read = [running.facts(whole and complete) for running in inputs.values()]
+    first = next(iter(targets.values()), None)
+    return DataFacts(tuple(read), first.facts(whole and complete) if first else None, size)
+
+
+def _named(value: Any, name: str = "") -> list[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        return [(name, value)]
+    if isinstance(value, Mapping):
+        return [pair for key, item in value.items() for pair in _named(item, f"{name}[{key!r}]")]
+    if isinstance(value, (tuple, list)):
+        return [pair for i, item in enumerate(value) for pair in _named(item, f"{name}[{i}]")]
+    return []
+
+
+class _Running:
+    """Sums over the batches; only rows that are finite count."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.alike = name, True
+        self.rows = self.bad_rows = self.bad_values = 0
+        self.count: Tensor | None = None  # finite values seen, a number a feature, as are the sums
+        self.sum = self.square = torch.zeros(())
+        self.low, self.high, self.values = math.inf, -math.inf, frozenset[float]()
+        self.first: Tensor | None = None
+
+    def add(self, tensor: Tensor) -> None:
+        tensor = tensor.detach().reshape(1) if tensor.dim() == 0 else tensor.detach()
+        self.first = tensor if self.first is None else self.first
+        self.rows += len(tensor)
+        if tensor.numel() == 0 or tensor.is_complex():
+            return
+        flat = tensor.to(torch.float64).reshape(len(tensor), -1)
+        good = torch.isfinite(flat)
+        self.bad_values += int((~good).sum())
+        self.bad_rows += int((~good).any(1).sum())
+        self.alike = self.alike and flat.shape[1] == self.first[0].numel() and self._equal_first(flat)
+        kept = torch.where(good, flat, torch.zeros_like(flat))
+        self._add_features(kept.reshape(tensor.shape), good.reshape(tensor.shape))
+        if good.any():
+            self.low, self.high = min(self.low, float(flat[good].min())), max(self.high, float(flat[good].max()))
+        if len(self.values) <= 64:
+            self.values |= frozenset(torch.unique(flat[good])[:65].tolist())
+
+    def _equal_first(self, flat: Tensor) -> bool:
+        assert self.first is not None
+        one = self.first[0].to(torch.float64).reshape(1, -1)
+        return bool(((flat == one) | (flat.isnan() & one.isnan())).all())
+
+    def _add_features(self, kept: Tensor, good: Tensor) -> None:
+        over = {1: (0,), 2: (0,), 3: (0, 1)}.get(kept.dim(), (0, *range(2, kept.dim())))
+        count, total, square = good.sum(over), kept.sum(over), kept.square().sum(over)
+        if self.count is None:
+            self.count, self.sum, self.square = count, total, square
+            return
+        if self.count.shape != count.shape:
+            self.count, self.sum, self.square = self.count.sum(), self.sum.sum(), self.square.sum()
+            count, total, square = count.sum(), total.sum(), square.sum()
+        self.count, self.sum, self.square = self.count + count, self.sum + total, self.square + square
+
+    def facts(self, whole: bool) -> TensorFacts:
+        assert self.first is not None
+        count = torch.zeros(()) if self.count is None else self.count
+        total, square = self.sum.double(), self.square.double()
+        means = total / count.clamp(min=1)
+        stds = (square / count.clamp(min=1) - means.square()).clamp(min=0).sqrt()
+        mean = float(total.sum() / count.sum().clamp(min=1))
+        std = float((square.sum() / count.sum().clamp(min=1) - mean**2).clamp(min=0).sqrt())
+        some = bool(count.sum() > 0)
+        return TensorFacts(
+            name=self.name,
+            dtype=str(self.first.dtype).removeprefix("torch."),
+            shape=tuple(self.first.shape),
+            examples=self.rows,
+            whole=whole,
+            floating=self.first.is_floating_point(),
+            mean=mean if some else math.nan,
+            std=std if some else math.nan,
+            low=self.low if some else math.nan,
+            high=self.high if some else math.nan,
+            bad_rows=self.bad_rows,
+            bad_values=self.bad_values,
+            alike=self.alike and self.rows > 1,
+            feature_means=tuple(means.flatten().tolist()) if means.dim() else (),
+            feature_stds=tuple(stds.flatten().tolist()) if stds.dim() else (),
+            values=tuple(sorted(self.values)),
+        )

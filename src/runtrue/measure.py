@@ -1,0 +1,317 @@
+"""Measure a task: what is true of it at the start, in numbers. Nothing here judges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runtrue import facts, probes
+from runtrue.baselines import Baseline, baseline
+from runtrue.batches import tensors_of
+from runtrue.sandbox import Sandbox
+from runtrue.tape import Cut, LossCall, Tape
+from runtrue.task import Task, TaskError, blame
+from runtrue.trials import Curve, changed_batches
+
+FORWARD_BATCHES = 4  # batches read for dead units and class frequencies; the first also gives the gradients
+
+
+@dataclass(frozen=True)
+class LossFacts:
+    """What reached torch's loss function in the first batch."""
+
+    name: str
+    shape: tuple[int, ...]
+    classes: int
+    low: float
+    high: float
+    target_dtype: str
+    target_shape: tuple[int, ...]
+    target_low: float
+    target_high: float
+    ignore_index: int
+    activation: str | None
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Which parameters can train. Names of parameters, by what is missing."""
+
+    total: int
+    frozen: tuple[str, ...] = ()
+    """Do not ask for a gradient."""
+    without_gradient: tuple[str, ...] = ()
+    """Ask for one, belong to a layer that ran, and received none."""
+    idle: tuple[str, ...] = ()
+    """Ask for one, and belong to no layer that ran."""
+    not_held: tuple[str, ...] = ()
+    """Ask for one, and the optimizer does not hold them."""
+    foreign: int = 0
+    """Held by the optimizer, and no part of the model."""
+    held: int = 0
+    cuts: tuple[Cut, ...] = ()
+    unmoved: bool = False
+    """The optimizer's step changed no parameter at all, though a gradient was there."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The task at its first step."""
+
+    layers: tuple[probes.Reading, ...] = ()
+    loss: float = math.nan
+    baseline: Baseline | None = None
+    loss_facts: LossFacts | None = None
+    wiring: Wiring = field(default_factory=lambda: Wiring(0))
+    gradient_norm: float = math.nan
+    error: str | None = None
+    """Why the first batch could not be trained on."""
+    no_gradient: str | None = None
+    """Why the loss has no gradient, if it has none."""
+    outputs_have_gradient: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long the user means to train, and how long a trial can."""
+
+    steps: int
+    """Of the whole plan, at the batch size given."""
+    trial: int
+    known: bool
+    """False if the task does not say; a usual length was assumed."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All that a check may judge."""
+
+    data: facts.DataFacts
+    start: Start
+    reference: Curve = field(default_factory=lambda: Curve(()))
+    """The untreated task, trained for the plan's trial steps."""
+    plan: Plan = field(default_factory=lambda: Plan(0, 0, False))
+    small: SmallSet | None = None
+    rate: float = math.nan
+    bad_loss: float | None = None
+    """Loss of a batch with values that are not finite; None if there is no such batch."""
+    batches_used_up: bool = False
+    shuffled: bool = False
+
+    @property
+    def constant(self) -> float | None:
+        """Loss of the best constant prediction, where it is known."""
+        return self.start.baseline.constant if self.start.baseline else None
+
+
+@dataclass(frozen=True)
+class SmallSet:
+    """N3.1: the same few examples every step, regularization off."""
+
+    examples: int
+    steps: int
+    memorised: bool
+    start: float
+    end: float
+    with_adam: bool = False
+
+
+def measure_data(box: Sandbox) -> facts.DataFacts:
+    pairs = box.task.step is None
+    return facts.measure(box.batches, pairs=pairs, whole=_all_seen(box))
+
+
+def loss_on_bad_batch(box: Sandbox) -> float | None:
+    """The loss of the first batch that holds a value that is not finite; None if there is none, or it cannot be run."""
+    for step in range(box.batches.held):
+        batch = box.batch(step)
+        if all(bool(torch.isfinite(t).all()) for t in tensors_of(batch) if isinstance(t, Tensor)):
+            continue
+        try:
+            with torch.no_grad():
+                return float(box.loss(box.start(), batch)[1])
+        except TaskError:
+            return None
+        finally:
+            box.start()
+    return None
+
+
+def _all_seen(box: Sandbox) -> bool:
+    return not box.batches.used_up and box.batches.held == box.batches.per_epoch
+
+
+def measure_start(box: Sandbox, task: Task | None = None) -> Start:
+    """One training step from where the task stands (treated or not), read layer by layer. Leaves the weights moved."""
+    task = task or box.task
+    assert isinstance(task.model, nn.Module)
+    probe = probes.Probe()
+    tape = Tape(task.model, probe)
+    draw = changed_batches(box, task)
+    try:
+        with tape.recording():
+            outputs, loss = box.loss(task, draw(0))
+    except (TaskError, RuntimeError, ValueError, IndexError) as error:
+        reason = str(error) if isinstance(error, TaskError) else blame(error)
+        return Start(layers=(), loss_facts=_loss_facts(probe.losses), error=reason, wiring=_wiring(task, tape))
+    if not loss.requires_grad:
+        return Start(
+            layers=_read(tape, probe, {}), loss=float(loss), loss_facts=_loss_facts(probe.losses),
+            wiring=_wiring(task, tape, box), no_gradient=_why_no_gradient(task, tape),
+            outputs_have_gradient=any(t.requires_grad for t in tensors_of(outputs) if isinstance(t, Tensor)),
+        )  # fmt: skip
+    loss.backward()  # type: ignore[no-untyped-call]
+    _read_more_batches(box, task, probe)
+    wiring, weights = _step_and_compare(box, task, tape)
+    whole = baseline(probe.losses)
+    return Start(
+        layers=_read(tape, probe, weights),
+        loss=float(loss),
+        baseline=_with_penalty(whole, probe.losses, float(loss)),
+        loss_facts=_loss_facts(probe.losses),
+        wiring=wiring,
+        gradient_norm=_gradient_norm(task.model),
+    )
+
+
+def _read(tape: Tape, probe: probes.Probe, weights: Mapping[Any, Tensor]) -> tuple[probes.Reading, ...]:
+    return probes.readings(tape.layers, probe, weights)
+
+
+def _read_more_batches(box: Sandbox, task: Task, probe: probes.Probe) -> None:
+    """Forward passes without gradients: units that are dead on one batch may live on the next."""
+    assert isinstance(task.model, nn.Module)
+    draw = changed_batches(box, task)
+    for step in range(1, min(FORWARD_BATCHES, box.batches.held)):
+        probe.begin_batch()
+        try:
+            with torch.no_grad(), Tape(task.model, _Forward(probe)).recording():
+                box.loss(task, draw(step))
+        except (TaskError, RuntimeError, ValueError, IndexError):
+            return
+
+
+@dataclass(eq=False)
+class _Forward:
+    """Passes activations of later batches on to the probe of the first, by the name of the layer."""
+
+    probe: probes.Probe
+
+    def layer_output(self, layer: Any, output: Tensor) -> None:
+        """Numbers of the layer itself are the first batch's."""
+
+    def activation_output(self, layer: Any, output: Tensor) -> None:
+        known = next((own for own in self.probe.silent if own.name == layer.name and own.weight is layer.weight), None)
+        if known is not None:
+            self.probe.activation_output(known, output)
+
+    def loss_call(self, call: LossCall) -> None:
+        self.probe.losses.append(call)
+
+
+def _step_and_compare(box: Sandbox, task: Task, tape: Tape) -> tuple[Wiring, dict[Any, Tensor]]:
+    """The real optimizer's step; what it moved is the update. LBFGS needs a closure and is left out."""
+    assert isinstance(task.model, nn.Module)
+    wiring = _wiring(task, tape, box)
+    optimizer = box.optimizer(task)
+    before = {id(p): box.initial.get(id(p), p) for p in task.model.parameters()}
+    if not isinstance(optimizer, torch.optim.LBFGS):
+        try:
+            optimizer.step()
+        except RuntimeError as error:
+            raise TaskError(f"the optimizer's step failed: {blame(error)}") from error
+    weights = probes.weight_values(tape.layers, before)
+    return wiring, weights
+
+
+def _wiring(task: Task, tape: Tape, box: Sandbox | None = None) -> Wiring:
+    assert isinstance(task.model, nn.Module)
+    named = dict(task.model.named_parameters())
+    asking = {name: p for name, p in named.items() if p.requires_grad}
+    ran = _ran(tape)
+    bare = {name for name, p in asking.items() if p.grad is None}
+    held: set[int] = set()
+    if box is not None:
+        held = {id(p) for group in box.optimizer(task).param_groups for p in group["params"]}
+    return Wiring(
+        total=len(named),
+        frozen=tuple(name for name in named if name not in asking),
+        without_gradient=tuple(n for n in asking if n in bare and n.rpartition(".")[0] in ran),
+        idle=tuple(n for n in asking if n in bare and n.rpartition(".")[0] not in ran),
+        not_held=tuple(n for n, p in asking.items() if id(p) not in held) if box is not None else (),
+        foreign=len(held - {id(p) for p in named.values()}),
+        held=len(held),
+        cuts=tuple(tape.cuts),
+    )
+
+
+def _ran(tape: Tape) -> set[str]:
+    return {layer.name.removesuffix(".weight") for layer in tape.layers}
+
+
+def _why_no_gradient(task: Task, tape: Tape) -> str:
+    assert isinstance(task.model, nn.Module)
+    if not any(p.requires_grad for p in task.model.parameters()):
+        return "no parameter of the model asks for a gradient"
+    if tape.cuts:
+        cut = tape.cuts[-1]
+        return f"`{cut.operation}` {'in ' + cut.where if cut.where else 'in the forward pass or the loss'} cuts the graph"
+    return "nothing between the parameters and the loss keeps a graph"
+
+
+def _gradient_norm(model: nn.Module) -> float:
+    found = [p.grad.detach().float().norm() for p in model.parameters() if p.grad is not None and not p.grad.is_sparse]
+    return float(torch.stack([f.cpu() for f in found]).norm()) if found else math.nan
+
+
+def _with_penalty(whole: Baseline | None, calls: list[LossCall], loss: float) -> Baseline | None:
+    """A loss of one call alone has a baseline; a sum of terms (a penalty, two heads) has none that is known."""
+    if whole is None or not calls:
+        return None
+    first = calls[0]
+    from_call = _recompute(first)
+    alone = from_call is not None and abs(from_call - loss) <= 1e-3 * max(abs(loss), abs(from_call)) + 1e-6
+    return whole if alone or not math.isfinite(loss) else None
+
+
+def _recompute(call: LossCall) -> float | None:
+    """The loss function's own value on what reached it."""
+    try:
+        with torch.no_grad():
+            value = getattr(nn.functional, call.name)(call.input, call.target, **_known(call))
+        return float(value) if value.numel() == 1 else None
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return None
+
+
+def _known(call: LossCall) -> dict[str, Any]:
+    return {name: value for name, value in call.options.items() if name not in ("size_average", "reduce")}
+
+
+def _loss_facts(calls: list[LossCall]) -> LossFacts | None:
+    if not calls or not isinstance(calls[0].target, Tensor) or calls[0].target.numel() == 0:
+        return None
+    call, target = calls[0], calls[0].target.detach()
+    given = call.input.detach()
+    return LossFacts(
+        name=call.name,
+        shape=tuple(given.shape),
+        classes=given.shape[1] if given.dim() > 1 else (given.shape[0] if given.dim() else 1),
+        low=float(given.min()) if given.numel() else math.nan,
+        high=float(given.max()) if given.numel() else math.nan,
+        target_dtype=str(target.dtype).removeprefix("torch."),
+        target_shape=tuple(target.shape),
+        target_low=float(target[target != call.options.get("ignore_index", -100)].min()) if _some(call) else math.nan,
+        target_high=float(target.max()),
+        ignore_index=int(call.options.get("ignore_index", -100) or 0),
+        activation=call.activation,
+    )
+
+
+def _some(call: LossCall) -> bool:
+    return bool((call.target != call.options.get("ignore_index", -100)).any())

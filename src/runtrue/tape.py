@@ -1,0 +1,303 @@
+"""What a forward pass does, operation by operation: which layers run, and which activation follows each.
+
+Class names do not tell: activations are called as functions, modules are used twice, a residual sum stands between a
+layer and its ReLU. The tape watches torch's functions themselves (`TorchFunctionMode`) while modules on the stack give
+the names. Sources: none; the idea is that of every autograd tape.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
+
+ACTIVATIONS = {
+    "relu": "relu", "relu6": "relu6", "threshold": "relu", "leaky_relu": "leaky_relu", "prelu": "leaky_relu",
+    "rrelu": "leaky_relu", "elu": "elu", "selu": "selu", "celu": "celu", "gelu": "gelu", "silu": "silu", "mish": "mish",
+    "hardswish": "hardswish", "softplus": "softplus", "tanh": "tanh", "hardtanh": "hardtanh", "sigmoid": "sigmoid",
+    "hardsigmoid": "hardsigmoid", "logsigmoid": "logsigmoid", "softsign": "softsign", "tanhshrink": "tanhshrink",
+    "softshrink": "softshrink", "hardshrink": "hardshrink", "softmax": "softmax", "log_softmax": "log_softmax",
+    "softmin": "softmax", "sin": "sin",
+}  # fmt: skip
+"""Name of torch's function (without a trailing underscore) -> name of the activation in our words."""
+
+LINEAR = {"linear", "bilinear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "__matmul__", "__rmatmul__"}
+CONV = {f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3)}
+EMBEDDING = {"embedding", "embedding_bag"}
+RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
+ATTENTION = {"multi_head_attention_forward"}
+NORMALIZATIONS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm"}
+LOSSES = {
+    "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss",
+    "smooth_l1_loss", "huber_loss", "kl_div", "poisson_nll_loss", "gaussian_nll_loss", "hinge_embedding_loss",
+    "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "soft_margin_loss",
+    "cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "ctc_loss",
+}  # fmt: skip
+KINDS = (
+    dict.fromkeys(LINEAR, "linear")
+    | dict.fromkeys(CONV, "conv")
+    | dict.fromkeys(EMBEDDING, "embedding")
+    | dict.fromkeys(RECURRENT, "recurrent")
+    | dict.fromkeys(ATTENTION, "attention")
+)
+
+
+@dataclass(eq=False)
+class Layer:
+    """One weight and what a forward pass did with it. `name` is the path of the module that called it ("layers.3")."""
+
+    name: str
+    kind: str
+    module: nn.Module | None
+    weight: Tensor | None
+    bias: Tensor | None
+    calls: int = 1
+    activation: str | None = None
+    """What follows: "relu", "tanh", …; None if the next layer or the loss comes first."""
+    slope: float | None = None
+    normalized: bool = False
+    """A normalization stands between this layer and what follows."""
+
+
+@dataclass(frozen=True, eq=False)
+class LossCall:
+    """A call of one of torch's loss functions, with what reached it."""
+
+    name: str
+    input: Tensor
+    target: Any
+    options: Mapping[str, Any]
+    activation: str | None
+    """The activation that made `input`, if nothing but a change of shape came after it."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place where a tensor that could carry a gradient went in and one that cannot came out."""
+
+    operation: str
+    where: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """Where a tensor comes from: layers still waiting for their activation, and the last activation."""
+
+    waiting: tuple[Layer, ...] = ()
+    activation: str | None = None
+
+
+class Observer(Protocol):
+    """Sees tensors as they pass, when their values are still what the layer made (in-place ReLU comes later)."""
+
+    def layer_output(self, layer: Layer, output: Tensor) -> None: ...
+
+    def activation_output(self, layer: Layer, output: Tensor) -> None: ...
+
+    def loss_call(self, call: LossCall) -> None: ...
+
+
+class Tape(TorchFunctionMode):
+    """Records while it is entered. `layers` and `losses` are in the order of the calls."""
+
+    def __init__(self, model: nn.Module, observer: Observer | None = None) -> None:
+        super().__init__()
+        self.layers: list[Layer] = []
+        self.losses: list[LossCall] = []
+        self.cuts: list[Cut] = []
+        self._observer = observer
+        self._names = {module: name for name, module in model.named_modules()}
+        self._parameters = {id(p): name for name, p in model.named_parameters()}
+        self._stack: list[nn.Module] = []
+        self._by_weight: dict[tuple[int, str], Layer] = {}
+        self._sources: dict[int, tuple[weakref.ref[Tensor], _Source]] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        name = name if name.startswith("__") else name.rstrip("_")
+        if name in ("__get__", "__set__"):
+            return func(*args, **kwargs)
+        inputs = list(_tensors((args, kwargs)))
+        before = self._joined(inputs)
+        if name in LOSSES:
+            self._note_loss(name, args, kwargs)
+        grads = [t for t in inputs if t.requires_grad]
+        output = func(*args, **kwargs)
+        self._follow(name, args, kwargs, inputs, before, output)
+        if grads:
+            self._note_cut(name, output)
+        return output
+
+    def _follow(
+        self, name: str, args: Any, kwargs: Any, inputs: list[Tensor], before: _Source, output: Any
+    ) -> None:
+        first = next(_tensors(output), None)
+        if first is None:
+            return
+        layer = self._layer_called(name, args, kwargs, inputs) if name in KINDS else None
+        if layer is not None:
+            self._mark(output, _Source((layer,)))
+            if self._observer:
+                self._observer.layer_output(layer, first)
+        elif name in ACTIVATIONS or _is_relu(name, args, kwargs):
+            self._activate(ACTIVATIONS.get(name, "relu"), before.waiting, args, kwargs, first)
+            self._mark(output, _Source((), ACTIVATIONS.get(name, "relu")))
+        elif name in NORMALIZATIONS:
+            for waiting in before.waiting:
+                waiting.normalized = True
+            self._mark(output, _Source(before.waiting))
+        else:
+            keeps = first.numel() == sum(t.numel() for t in inputs)  # a change of shape keeps the activation
+            self._mark(output, before if keeps else _Source(before.waiting))
+
+    def _activate(self, name: str, waiting: Iterable[Layer], args: Any, kwargs: Any, output: Tensor) -> None:
+        for layer in waiting:
+            if layer.activation is None:
+                layer.activation = name
+                layer.slope = _slope(name, args, kwargs)
+            if self._observer and layer.activation == name:
+                self._observer.activation_output(layer, output)
+
+    def _layer_called(self, name: str, args: Any, kwargs: Any, inputs: list[Tensor]) -> Layer | None:
+        if KINDS[name] in ("recurrent", "attention"):
+            own = [t for t in inputs if id(t) in self._parameters]
+            weight, bias = next((t for t in own if t.dim() > 1), None), None
+        else:
+            weight, bias = self._weight_and_bias(name, args, kwargs, inputs)
+        if weight is None:
+            return None
+        module = self._stack[-1] if self._stack else None
+        key = (id(weight) if id(weight) in self._parameters else id(module), KINDS[name])
+        if key in self._by_weight:
+            layer = self._by_weight[key]
+            layer.calls += 1
+            return layer
+        layer = Layer(self._layer_name(module, weight), KINDS[name], module, weight, bias)
+        self._by_weight[key] = layer
+        self.layers.append(layer)
+        return layer
+
+    def _weight_and_bias(
+        self, name: str, args: Any, kwargs: Any, inputs: list[Tensor]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if name == "linear" or name in CONV:
+            named = dict(zip(("input", "weight", "bias"), args)) | dict(kwargs)
+            return named.get("weight"), named.get("bias")
+        own = [t for t in inputs if id(t) in self._parameters]
+        return next((t for t in own if t.dim() > 1), None), next((t for t in own if t.dim() == 1), None)
+
+    def _layer_name(self, module: nn.Module | None, weight: Tensor) -> str:
+        """The path of the module that called, if this is its `weight` (or no parameter at all), else the parameter's."""
+        path = self._names.get(module, "") if module is not None else ""
+        parameter = self._parameters.get(id(weight))
+        if parameter is None or getattr(module, "weight", None) is weight:
+            return path or "model"
+        return path if _is_one_layer(module) else parameter
+
+    def _note_loss(self, name: str, args: Any, kwargs: Any) -> None:
+        options = dict(zip(("input", "target", "weight"), args)) | dict(kwargs)
+        source, target = options.pop("input", None), options.pop("target", None)
+        if isinstance(source, Tensor):
+            call = LossCall(name, source.detach(), target, options, self._joined([source]).activation)
+            self.losses.append(call)
+            if self._observer:
+                self._observer.loss_call(call)
+
+    def _note_cut(self, name: str, output: Any) -> None:
+        produced = [t for t in _tensors(output) if t.is_floating_point()]
+        if produced and not any(t.requires_grad for t in produced):
+            module = self._stack[-1] if self._stack else None
+            self.cuts.append(Cut(name, self._names.get(module, "") if module is not None else ""))
+
+    def _joined(self, tensors: Iterable[Tensor]) -> _Source:
+        sources = [s for s in map(self._source, tensors) if s is not None]
+        waiting = dict.fromkeys(layer for s in sources for layer in s.waiting)
+        last = {s.activation for s in sources}
+        return _Source(tuple(waiting), last.pop() if len(last) == 1 else None)
+
+    def _source(self, tensor: Tensor) -> _Source | None:
+        reference, source = self._sources.get(id(tensor), (None, None))
+        return source if reference is not None and reference() is tensor else None
+
+    def _mark(self, output: Any, source: _Source) -> None:
+        for tensor in _tensors(output):
+            self._sources[id(tensor)] = (weakref.ref(tensor), source)
+
+    def _enter_module(self, module: nn.Module, _: Any) -> None:
+        if module in self._names:
+            self._stack.append(module)
+
+    def _leave_module(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if module in self._names and self._stack:
+            self._stack.pop()
+        with torch._C.DisableTorchFunction():  # what an autograd.Function made has no source yet: it passes through
+            unknown = [t for t in _tensors(output) if self._source(t) is None]
+            if unknown:
+                self._mark(unknown, self._joined(_tensors(inputs)))
+
+    @contextmanager
+    def recording(self) -> Iterator[Tape]:
+        """Record what runs inside; the hooks that give names are global ones, the user's modules stay untouched."""
+        enter = hooks.register_module_forward_pre_hook(self._enter_module)
+        leave = hooks.register_module_forward_hook(self._leave_module, always_call=True)
+        try:
+            with self:
+                yield self
+        finally:
+            enter.remove()
+            leave.remove()
+            self._sources.clear()
+
+
+def record(run: Callable[[], Any], model: nn.Module, observer: Observer | None = None) -> Tape:
+    """Call `run` (which calls `model`) and return what happened. Modes, weights and gradients are the caller's affair.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    >>> [(layer.name, layer.activation) for layer in record(lambda: net(torch.ones(1, 4)), net).layers]
+    [('0', 'tanh'), ('2', None)]
+    """
+    tape = Tape(model, observer)
+    with tape.recording():
+        run()
+    return tape
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _is_one_layer(module: nn.Module | None) -> bool:
+    """An LSTM or an attention is one layer, whatever the names of its weights."""
+    return isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention))
+
+
+def _is_relu(name: str, args: Any, kwargs: Any) -> bool:
+    """max(x, 0) by another name: clamp(min=0), clamp_min(0), maximum(x, zeros)."""
+    if name not in ("clamp", "clamp_min"):
+        return False
+    low = dict(zip(("input", "min", "max"), args)) | dict(kwargs)
+    return low.get("min") == 0 and low.get("max") is None if not isinstance(low.get("min"), Tensor) else False
+
+
+def _slope(name: str, args: Any, kwargs: Any) -> float | None:
+    if name != "leaky_relu":
+        return None
+    slope = kwargs.get("negative_slope", args[1] if len(args) > 1 else 0.01)
+    return float(slope) if isinstance(slope, (int, float)) else 0.25  # PReLU starts at 0.25

@@ -1,0 +1,191 @@
+"""A trial: a short controlled training run. Every variant sees the same seed, the same batches, the same number of steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runtrue import batches as data
+from runtrue.sandbox import Sandbox
+from runtrue.task import Task, TaskError, blame
+
+FLUSH = 20  # steps between two looks at the curve: one transfer each, to stop a run that is lost
+TAIL = 0.2  # the share of a curve, at its end, whose mean is "the loss at the end"
+LOST = 1e6  # times the loss at the start: a run this far up is not coming back
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss a step of one trial. `error`: why it stopped early, in words; the curve then ends with NaN."""
+
+    losses: tuple[float, ...]
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def steps(self) -> int:
+        return len(self.losses)
+
+    @property
+    def start(self) -> float:
+        return self.losses[0] if self.losses else math.nan
+
+    @property
+    def tail(self) -> tuple[float, ...]:
+        return self.losses[-max(1, min(len(self.losses), max(3, round(TAIL * len(self.losses))))) :]
+
+    @property
+    def end(self) -> float:
+        """Mean loss over the last fifth; NaN if the run was lost."""
+        return sum(self.tail) / len(self.tail) if self.losses else math.nan
+
+    @property
+    def noise(self) -> float:
+        """Standard error of `end`, from the wobble of neighbouring steps (a trend does not count as noise)."""
+        steps = [b - a for a, b in zip(self.tail, self.tail[1:])]
+        if not steps or not all(map(math.isfinite, steps)):
+            return 0.0
+        return math.sqrt(sum(s * s for s in steps) / len(steps) / 2 / len(self.tail))
+
+    @property
+    def diverged(self) -> bool:
+        return not math.isfinite(self.end)
+
+
+def run(
+    box: Sandbox,
+    treat: Callable[[Task], Task] | None = None,
+    *,
+    steps: int,
+    batch: Callable[[int], Any] | None = None,
+    until: float | None = None,
+    deadline: float = math.inf,
+) -> Curve:
+    """Train from the initial state for `steps` steps, treated first if `treat` is given, and return the curve.
+
+    batch: step -> batch, instead of the task's own. until: stop once the mean loss of a flush is at most this.
+    deadline: `time.monotonic()` after which no further step is taken. The task is left as it was at the start.
+    Raises TaskError only if the untreated task cannot take its first step; later errors end the curve.
+    """
+    begin = time.monotonic()
+    losses: list[float] = []
+    error = None
+    try:
+        task = box.start() if treat is None else treat(box.start())
+        assert isinstance(task.model, nn.Module)
+        optimizer = box.optimizer(task)
+        draw = batch or changed_batches(box, task)
+        waiting: list[Tensor] = []
+        for step in range(steps):
+            waiting.append(take_step(box, task, optimizer, draw(step)))
+            if len(waiting) == FLUSH or step == steps - 1 or len(losses) + len(waiting) <= 2:
+                losses += _flush(waiting)
+                if _is_over(losses, until) or time.monotonic() > deadline:
+                    break
+    except TaskError as failure:
+        if treat is None and not losses:
+            raise
+        error = str(failure)
+    except (RuntimeError, ValueError, IndexError, ArithmeticError, TypeError) as failure:
+        error = blame(failure)
+    finally:
+        box.start()
+    if error is not None:
+        losses.append(math.nan)
+    return Curve(tuple(losses), time.monotonic() - begin, error)
+
+
+def changed_batches(box: Sandbox, task: Task) -> Callable[[int], Any]:
+    """The box's batches as the (treated) task wants them."""
+    if isinstance(task.train, Changed):
+        change = task.train.change
+        return lambda step: change(box.batch(step))
+    return box.batch
+
+
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """Training data with a change made to every batch: how a remedy treats data without touching the user's."""
+
+    source: Any
+    change: Callable[[Any], Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.change(batch) for batch in self.source)
+
+    def settled(self) -> Any:
+        """The changed data in the form of the source: a pair of tensors stays one."""
+        return tuple(self.change(self.source)) if data.is_pair(self.source) else self
+
+
+def take_step(box: Sandbox, task: Task, optimizer: torch.optim.Optimizer, batch: Any) -> Tensor:
+    """One step of training; the loss stays on the device."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        return _closure_step(box, task, optimizer, batch)
+    optimizer.zero_grad(set_to_none=True)
+    _, loss = box.loss(task, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
+def _closure_step(box: Sandbox, task: Task, optimizer: torch.optim.Optimizer, batch: Any) -> Tensor:
+    first: list[Tensor] = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        _, loss = box.loss(task, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        first.append(loss.detach())
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    return first[0]
+
+
+def _flush(waiting: list[Tensor]) -> list[float]:
+    values: list[float] = torch.stack([w.float() for w in waiting]).tolist()
+    waiting.clear()
+    return values
+
+
+def _is_over(losses: list[float], until: float | None) -> bool:
+    last = losses[-1]
+    if not math.isfinite(last) or last > LOST * (abs(losses[0]) + 1e-12):
+        losses[-1] = math.nan if not math.isfinite(last) else last
+        return True
+    recent = losses[-5:]
+    return until is not None and len(losses) >= 5 and sum(recent) / len(recent) <= until
+
+
+def small_set(box: Sandbox, count: int = 16) -> Any:
+    """The same few examples every step (N3.1), drawn from the first batch."""
+    return data.head(box.batch(0), count)
+
+
+def without_regularization(task: Task) -> Task:
+    """Dropout and weight decay off, in place on the model (N3.1)."""
+    assert isinstance(task.model, nn.Module)
+    for module in task.model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):  # recurrent layers and attention
+            module.dropout = 0.0  # type: ignore[assignment]
+    return task
+
+
+def judge_progress(curve: Curve, constant: float | None) -> float:
+    """Share of the baseline that the training removed: 0 no better than a constant, 1 a loss of 0; -inf if lost.
+
+    Without a known baseline the loss at the start takes its place.
+    """
+    if curve.diverged:
+        return -math.inf
+    reference = constant if constant is not None and constant > 0 else abs(curve.start)
+    return (reference - curve.end) / reference if reference > 0 else 0.0
