@@ -107,7 +107,7 @@ class Diagnosis:
         if any(t.bad_rows for t in (*data.inputs, *((data.targets,) if data.targets else ()))):
             self.measured = replace(self.measured, bad_loss=loss_on_bad_batch(self.box))
         self.measured = replace(
-            self.measured, rate=self._rate(), shuffled=bool(self.box.batches.shuffled), plan=Plan(0, LEAST_STEPS, False)
+            self.measured, rate=self._rate(), shuffled=bool(self.box.batches.shuffled), plan=Plan(0, FEW_STEPS, False)
         )
         if self._can_train():
             self._train_untreated()
@@ -143,17 +143,22 @@ class Diagnosis:
     # -- the untreated twin
 
     def _train_untreated(self) -> None:
-        pace = trials.run(self.box, steps=3).seconds / 3
+        pace = self._pace()
         plan = self._plan(pace)
         self.budget.now(f"training it as it is for {plan.trial} steps")
         reference = trials.run(self.box, steps=plan.trial, deadline=self.budget.end)
         self.measured = replace(self.measured, reference=reference, plan=plan)
         self.measured = replace(self.measured, small=self._memorise(pace))
 
+    def _pace(self) -> float:
+        """Seconds a step, once warm."""
+        trials.run(self.box, steps=2)
+        return min(trials.run(self.box, steps=3).seconds for _ in range(2)) / 3
+
     def _plan(self, pace: float) -> Plan:
         epochs, per_epoch = self.box.task.epochs, self.box.batches.per_epoch or self.box.batches.held
         steps = per_epoch * epochs if epochs else max(USUAL_EPOCHS * per_epoch, USUAL_STEPS)
-        affordable = REFERENCE_SHARE * self.budget.seconds / max(pace, 1e-6)
+        affordable = self._share() / max(pace, 1e-6)
         wanted = min(max(FEW_STEPS, FAST_SECONDS / max(pace, 1e-6)), MOST_STEPS)
         trial = max(LEAST_STEPS, min(int(affordable), int(wanted)))
         return Plan(steps, min(trial, max(steps, 1)), epochs is not None)
@@ -249,9 +254,14 @@ class Diagnosis:
         if not self.budget.fits(1.1 * self._seconds(steps)):
             return None
         self.budget.now(f"trying {what}")
-        curve = self._in_user_units(trials.run(self.box, _all(remedies), steps=steps, deadline=self.budget.end + 1), remedies)
+        end = self.budget.end + 1 if reference.steps else time.monotonic() + min(self.budget.left, self._share())
+        curve = self._in_user_units(trials.run(self.box, _all(remedies), steps=steps, deadline=end), remedies)
         whole = curve.steps >= min(steps, LEAST_STEPS)
         return Trial(remedies, curve, whole and self._cures(curve))
+
+    def _share(self) -> float:
+        """Seconds for one trial."""
+        return REFERENCE_SHARE * self.budget.seconds
 
     def _seconds(self, steps: int) -> float:
         """What a trial costs, from what the untreated one did."""

@@ -63,8 +63,8 @@ def moments(x: Tensor) -> Tensor:
     if x.dtype == torch.float64 or x.device.type == "mps":
         return _two_pass(x)
     if x.device.type != "cpu":
-        mean, square = x.mean(dtype=torch.float64), _square64(x) / x.numel()
-        return torch.stack((mean, _std(square, mean))).float()
+        mean, square = x.mean(dtype=torch.float64), _root_of_squares(x, torch.float64).square() / x.numel()
+        return torch.stack((mean, (square - mean * mean).clamp(min=0).sqrt())).float()
     mean, square = (total / x.numel() for total in torch.stack((x.sum(), _square32(x))).tolist())
     variance = square - mean * mean
     if FAINT_SQUARE < square < math.inf and variance > CANCELLED * square:
@@ -76,12 +76,12 @@ def norm(x: Tensor) -> Tensor:
     """‖x‖₂ = sqrt(Σ x²), shape (). NaN if x holds a NaN, else infinite if it holds an infinity; 0 of no elements."""
     x = _floating(x)
     if x.dtype == torch.float64 or x.device.type == "mps":
-        return torch.linalg.vector_norm(x)
+        return _root_of_squares(x, x.dtype)
     if x.device.type == "cpu":
         square = _square32(x)
         if FAINT_SQUARE * x.numel() < float(square) < math.inf:
             return square.sqrt()
-    return _square64(x).sqrt().float()
+    return _root_of_squares(x, torch.float64).float()
 
 
 def rms(x: Tensor) -> Tensor:
@@ -94,12 +94,12 @@ def global_norm(tensors: Sequence[Tensor]) -> Tensor:
     real = [_floating(x) for x in tensors if x.numel()]
     if not real:
         return torch.zeros(())
-    device = real[0].device
-    norms = [part.to(device) for part in torch._foreach_norm(real)]
-    total = torch.linalg.vector_norm(torch.stack([_wide(part) for part in norms]))
-    if device.type == "cpu" and not 0 < float(total) < math.inf:
-        total = torch.linalg.vector_norm(torch.stack([_wide(norm(x)).to(device) for x in real]))
-    return total.to(norms[0].dtype)
+    home = real[0].device
+    total = _joined(torch._foreach_norm(real), home)
+    least = math.sqrt(FAINT_SQUARE * sum(x.numel() for x in real))
+    if home.type == "cpu" and not least < float(total) < math.inf:
+        total = _joined([norm(x) for x in real], home)
+    return total.to(max((x.dtype for x in real), key=lambda dtype: dtype.itemsize))
 
 
 def zero_fraction(x: Tensor) -> Tensor:
@@ -195,19 +195,22 @@ def _two_pass(x: Tensor) -> Tensor:
     return torch.stack((mean, variance.sqrt()))
 
 
-def _std(square: Tensor, mean: Tensor) -> Tensor:
-    return (square - mean * mean).clamp(min=0).sqrt()
-
-
 def _square32(x: Tensor) -> Tensor:
     """Σ x², as float32 dot products over chunks."""
-    chunks = x.reshape(-1).split(CHUNK)
+    chunks = torch.split(x.reshape(-1), CHUNK)
     return torch.dot(chunks[0], chunks[0]) if len(chunks) == 1 else torch.stack([torch.dot(c, c) for c in chunks]).sum()
 
 
-def _square64(x: Tensor) -> Tensor:
-    """Σ x² in float64; elements are widened as they are read, not before."""
-    return torch.linalg.vector_norm(x, dtype=torch.float64).square()
+def _root_of_squares(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """√(Σ x²), summed in `dtype`: elements are widened as they are read, not before."""
+    found: Tensor = torch.linalg.vector_norm(x, dtype=dtype)
+    return found
+
+
+def _joined(norms: Sequence[Tensor], home: torch.device) -> Tensor:
+    """The norm over all parts from the norms of the parts, on the device `home`."""
+    wide = torch.stack([_wide(part.to(home)) for part in norms])
+    return _root_of_squares(wide, wide.dtype)
 
 
 def _zeros(x: Tensor) -> Tensor:

@@ -69,6 +69,9 @@ def test_nothing_sticks_out_on_a_phone(make: Any, look: Any) -> None:
     seen = look(page(make()), viewport={"width": 390, "height": 800})
     seen.page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 390
+    cut = """[...document.querySelectorAll('.plot text')].filter(text => text.textContent &&
+        text.getBoundingClientRect().right > text.closest('.plot').getBoundingClientRect().right + 4).length"""
+    assert seen.page.evaluate(cut) == 0
     wide = "[...document.querySelectorAll('.plot')].filter(p => p.scrollWidth > p.clientWidth + 1).length"
     assert seen.page.evaluate(wide) == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def test_every_figure_is_valid_vega_lite(name: str, vega_lite: Any) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_without_a_browser(name: str) -> None:
     svg = charts.inline_svg(FIGURES[name])
-    assert svg.startswith("<svg") and "NaN" not in svg and "<script" not in svg
+    assert svg.startswith("<svg") and "<script" not in svg
+    assert not [shape for shape in re.findall(r' (?:d|x2|y2|transform)="([^"]*)"', svg) if "NaN" in shape]
     assert ' id="' not in svg, "an id would clash when a notebook shows two reports"
 
 
@@ -78,7 +80,7 @@ def test_the_line_stops_and_a_cross_stands_where_the_loss_was_lost() -> None:
 def test_long_curves_are_thinned_and_keep_their_end() -> None:
     rows = charts.loss_curves(tuple(float(step) for step in range(10_000)))["data"]["values"]
     assert len(rows) <= charts.MOST_POINTS + 1
-    assert rows[-1] == {"step": 9999, "a": 9999.0, "a_told": "9,999"}
+    assert rows[-1] == {"step": 9999, "a": 9999.0}
 
 
 def test_zeros_and_what_is_not_finite_stand_at_the_edges() -> None:

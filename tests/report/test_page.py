@@ -12,7 +12,7 @@ import pytest
 import report_samples as samples
 
 from runtrue.report.html import notebook_fragment, page, write_page
-from runtrue.report.page import Chart, Code, Facts, Fold, Prose, Section, Table, render_page
+from runtrue.report.page import Block, Chart, Code, Facts, Fold, Prose, Section, Table, render_page
 
 LOADS = {"src", "href", "srcset", "data", "action", "poster", "xlink:href"}
 
@@ -83,7 +83,7 @@ def test_the_page_tells_cause_cure_and_proof() -> None:
 
 def test_every_kind_of_block_is_shown_and_escaped() -> None:
     evil = samples.HOSTILE
-    blocks = [
+    blocks: list[Block] = [
         Prose(f"{evil} `{evil}`\n\nsecond"),
         Code(evil, evil),
         Table([evil, "n"], [[evil, 1.5], [None, float("nan")]], evil),

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.parameter import is_lazy
 
+from runtrue.init.passes import Widths, as_found, call, in_order
 from runtrue.init.schemes import Fans, fans
 from runtrue.init.trained import origin
-from runtrue.tape import ACTIVATIONS, Layer, LossCall, Tape, record
-
-HOW_TO_GIVE_AN_EXAMPLE = (
-    "to see which activation follows each layer, give an input as the model takes it: example=x, a tuple (x, y) for "
-    "several inputs, or a dict for keywords; only a plain nn.Sequential of torch's own layers needs none"
-)
+from runtrue.tape import Layer, Tape, record
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What was done to one layer. `scheme` and `std` (of the weights drawn) are None where it was left alone: `reason`."""
+    """What was done to one layer. `scheme` and `std` (of new weights) are None where it was left alone: `reason`."""
 
     layer: str
     scheme: str | None
@@ -63,31 +54,17 @@ class Target:
         return getattr(self.layer.module, "groups", 1) if _is_own(self.layer) else 1
 
     def applied(self, scheme: str | None, std: float | None, gain: float = 1.0, slope: float = 0.0) -> Applied:
+        name, activation = self.layer.name, self.layer.activation
         weight, bias = self.paths
-        return Applied(
-            self.layer.name, scheme, self.layer.activation, std, self.reason, weight, bias, gain, slope, self.groups, self.plain
-        )  # fmt: skip
-
-
-class _Widths:
-    """Observes how many channels come out of each weight: a bare `x @ w` holds its weight as (inputs, outputs)."""
-
-    def __init__(self) -> None:
-        self.of: dict[int, int] = {}
-
-    def layer_output(self, layer: Layer, output: Tensor) -> None:
-        self.of[id(layer.weight)] = output.shape[-1] if output.dim() else 1
-
-    def activation_output(self, layer: Layer, output: Tensor) -> None: ...
-
-    def loss_call(self, call: LossCall) -> None: ...
+        groups, plain = self.groups, self.plain
+        return Applied(name, scheme, activation, std, self.reason, weight, bias, gain, slope, groups, plain)
 
 
 def targets(
     model: nn.Module, example: Any, trace: Tape | None, only: Collection[str] | None, include_pretrained: bool
 ) -> list[Target]:
     """Every layer that ran, in order of its first call, those left alone with their reason; `only` drops the rest."""
-    widths = _Widths()
+    widths = Widths()
     if trace is not None:
         layers = trace.layers
     elif example is not None:
@@ -107,7 +84,8 @@ def targets(
 
 
 def _target(layer: Layer, weight: Tensor, paths: dict[int, str], elsewhere: set[int], widths: dict[int, int]) -> Target:
-    own = paths.get(id(weight), ""), paths.get(id(layer.bias)) if layer.bias is not None and layer.bias.requires_grad else None
+    bias = paths.get(id(layer.bias)) if layer.bias is not None and layer.bias.requires_grad else None
+    own = paths.get(id(weight), ""), bias
     reason = _reason(layer, weight, own[0], elsewhere)
     if reason:
         return Target(layer, weight, own, reason=reason)
@@ -116,7 +94,8 @@ def _target(layer: Layer, weight: Tensor, paths: dict[int, str], elsewhere: set[
         size = fans(layer.module)
     else:
         size = fans(weight)
-        if weight.dim() == 2 and weight.shape[0] != widths.get(id(weight), weight.shape[0]) == weight.shape[1]:
+        width = widths.get(id(weight), weight.shape[0] if layer.bias is None else layer.bias.shape[0])
+        if weight.dim() == 2 and weight.shape[0] != width == weight.shape[1]:  # held as (inputs, outputs)
             size = Fans(size.n_out, size.n_in)
     return Target(layer, weight, own, size, plain=size == fans(weight))
 
@@ -144,21 +123,18 @@ def _reason(layer: Layer, weight: Tensor, path: str, elsewhere: set[int]) -> str
 def _spare_pretrained(found: list[Target]) -> list[Target]:
     """A layer that looks trained vouches for those in front of it, and for those behind that are too small to tell.
 
-    New layers come last (a head on a backbone); to leave one as it was drawn is harmless, to redraw a trained one is not.
+    New layers come last (a head on a backbone). Leaving it as it was drawn is harmless, redrawing a trained one is not.
     """
-    origins = ["trained" if _is_frozen(t) else "drawn" if t.reason else origin(t.weight) for t in found]
-    last = max((i for i, o in enumerate(origins) if o == "trained" and not found[i].reason), default=-1)
-    spared = []
-    for i, (target, came) in enumerate(zip(found, origins)):
-        reason = target.reason
-        if not reason and came == "trained":
-            reason = "looks trained"
-        elif not reason and i < last:
-            reason = "comes before a layer that looks trained"
-        elif not reason and last >= 0 and came == "unclear":
-            reason = "too small to tell, in a network that looks trained"
-        spared.append(Target(target.layer, target.weight, target.paths, target.size, target.plain, reason))
-    return spared
+    origins = [origin(target.weight) for target in found]
+    last = max((i for i, came in enumerate(origins) if came == "trained"), default=-1)
+    if last < 0:
+        return found
+    reasons = {"trained": "looks trained", "unclear": "too small to tell, in a network that looks trained", "drawn": ""}
+    before = "comes before a layer that looks trained"
+    return [
+        replace(target, reason=target.reason or reasons[came] or (before if i < last else ""))
+        for i, (target, came) in enumerate(zip(found, origins))
+    ]
 
 
 def _restricted(found: list[Target], only: Collection[str] | None) -> list[Target]:

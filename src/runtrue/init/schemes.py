@@ -28,9 +28,9 @@ def fans(layer: Tensor | nn.Module) -> Fans:
     """Inputs of one output and outputs of one input, of a weight (C_out, C_in, *kernel) or of the layer that holds it.
 
     A bare weight tells nothing of groups and transposition; the layer does. With g groups (C_out, C_in / g, *kernel) an
-    input reaches only C_out / g channels. A transposed convolution holds (C_in, C_out / g, *kernel), and stride s spreads
-    its kernel: an output sums over only 1 / s of it per axis. A stride of an ordinary convolution does the same to n_out,
-    which Glorot & Bengio and torch leave out, and so do we.
+    input reaches only C_out / g channels. A transposed convolution holds (C_in, C_out / g, *kernel), and stride s
+    spreads its kernel: an output sums over only 1 / s of it per axis. A stride of an ordinary convolution does the same
+    to n_out, which the papers and torch leave out, and so do we.
 
     >>> fans(torch.empty(64, 3, 7, 7))
     Fans(n_in=147, n_out=3136)
@@ -41,7 +41,7 @@ def fans(layer: Tensor | nn.Module) -> Fans:
     ...
     ValueError: fans need a weight of at least 2 dimensions (outputs, inputs, ...), got shape (10,)
     """
-    weight = layer if isinstance(layer, Tensor) else layer.weight
+    weight = layer if isinstance(layer, Tensor) else getattr(layer, "weight", None)
     if not isinstance(weight, Tensor) or weight.dim() < 2:
         shape = tuple(weight.shape) if isinstance(weight, Tensor) else None
         raise ValueError(f"fans need a weight of at least 2 dimensions (outputs, inputs, ...), got shape {shape}")
@@ -56,12 +56,12 @@ def fans(layer: Tensor | nn.Module) -> Fans:
 def gain_for(activation: str | None, slope: float = 0.01) -> float:
     """The factor that makes up for what the activation behind a layer takes from the signal.
 
-    - relu and its family: √2. Half of a symmetric input is cut off: E[relu(z)²] = ½ E[z²] (He et al. 2015, eq. 8 to 10).
-      elu, gelu, silu and mish bend, but are relu for large inputs; they lose within 0.35 and 0.65 where relu loses 0.5.
+    - relu and its family: √2. Half of a symmetric input is cut off: E[relu(z)²] = ½ E[z²] (He et al. 2015, eq. 8 to
+      10). elu, gelu, silu and mish bend but are relu for large inputs; of N(0, 1) they keep 0.36 to 0.65, relu 0.5.
     - leaky_relu: √(2 / (1 + a²)), since E[f(z)²] = ½ (1 + a²) E[z²] (He et al. 2015, eq. 15).
     - tanh, softsign and no activation: 1. Their slope at 0 is 1, and gain 1 is where a gradient neither fades nor
-      explodes with depth (Glorot & Bengio 2010, sec. 4.2; Schoenholz et al. 2017). torch's 5/3 for tanh keeps the outputs
-      larger and lets the gradient of deep networks grow.
+      explodes with depth (Glorot & Bengio 2010, sec. 4.2; Schoenholz et al. 2017). torch's 5/3 for tanh keeps the
+      outputs larger and lets the gradient of deep networks grow.
     - sigmoid: 1. Its slope is ¼ at most, so a deep stack fades; a gain of 4 would repair the slope and saturate gates.
     - selu: 1, with n_in alone (Klambauer et al. 2017, sec. 2): its constants were chosen for Var w = 1 / n_in.
 

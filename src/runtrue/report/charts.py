@@ -15,7 +15,7 @@ from runtrue.report.layer_charts import by_layer, histograms_by_layer, mean_and_
 from runtrue.report.numbers import is_finite, shown
 from runtrue.report.theme import BLUE, GREY, NUMBERS, ORANGE, Spec, log_axis, ready, spans_decades
 
-__all__ = ["Spec", "by_layer", "histograms_by_layer", "inline_svg", "loss_curves", "mean_and_spread", "save"]
+__all__ = ["Spec", "by_layer", "histograms_by_layer", "inline_svg", "loss_curves", "mean_and_spread", "ready", "save"]
 
 MOST_POINTS = 600
 """Points of a curve that are drawn: more than a screen has columns to show them in."""
@@ -50,7 +50,7 @@ def loss_curves(
         "height": 240,
         "data": {"values": curve_rows(curves)},
         "encoding": {
-            "x": {"field": "step", "type": "quantitative", "title": "step", "axis": {"grid": False, "tickMinStep": 1}},
+            "x": step_axis(curves),
             **named_lines({**colours, **({GUESS: GREY} if guess else {})}),
         },
         "layer": layers,
@@ -64,17 +64,21 @@ def until_lost(curve: Sequence[float]) -> list[float]:
 
 
 def curve_rows(curves: Sequence[tuple[str, str, Sequence[float]]]) -> list[Spec]:
-    """One row a step, with each curve's loss as a number to draw and as words to tell; long curves are thinned."""
-    lengths = {key: len(until_lost(curve)) for key, _, curve in curves}
+    """One row a step with every curve's loss while it is finite; long curves are thinned, their last steps stay."""
+    kept = {key: until_lost(curve) for key, _, curve in curves}
     length = max((len(curve) for _, _, curve in curves), default=0)
     stride = max(1, math.ceil(length / MOST_POINTS))
-    ends = {lost - 1 for lost in lengths.values() if lost}
-    rows = []
-    for step in sorted({*range(0, length, stride), *ends}):
-        there = {key: curve[step] for key, _, curve in curves if step < len(curve)}
-        drawn = {key: loss for key, loss in there.items() if step < lengths[key]}
-        rows.append({"step": step, **drawn, **{f"{key}_told": shown(loss) for key, loss in there.items()}})
-    return rows
+    ends = {len(curve) - 1 for curve in kept.values() if curve}
+    steps = sorted({*range(0, length, stride), *ends})
+    return [{"step": step, **{key: c[step] for key, c in kept.items() if step < len(c)}} for step in steps]
+
+
+def step_axis(curves: Sequence[tuple[str, str, Sequence[float]]]) -> Spec:
+    """From the first step to the last, whether or not a loss was still a number there."""
+    last = max((len(curve) for _, _, curve in curves), default=0) - 1
+    scale = {"domain": [0, max(1, last)], "nice": False}
+    axis = {"grid": False, "tickMinStep": 1, "tickCount": 8}
+    return {"field": "step", "type": "quantitative", "title": "step", "scale": scale, "axis": axis}
 
 
 def loss_axis(losses: Sequence[float]) -> Spec:
@@ -130,7 +134,7 @@ def lost_mark(name: str, curve: Sequence[float], y: Spec) -> Spec:
 def step_reader(curves: Sequence[tuple[str, str]]) -> Spec:
     """An upright line under the pointer with the losses of that step."""
     pick = {"type": "point", "on": "pointerover", "clear": "pointerout", "nearest": True, "encodings": ["x"]}
-    losses = [{"field": f"{key}_told", "type": "nominal", "title": name} for key, name in curves]
+    losses = [{"field": key, "type": "quantitative", "format": ".4~g", "title": name} for key, name in curves]
     over = {"param": "pointed", "empty": False, "value": 0.6}
     return {
         "mark": {"type": "rule", "color": GREY, "strokeWidth": 1},

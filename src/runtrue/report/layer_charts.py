@@ -129,7 +129,7 @@ def histograms_by_layer(layers: Layers, *, title: str = "value", columns: int = 
     rows = [row for name, layer in zip(names, layers, strict=True) for row in histogram_rows(name, layer)]
     x = {"field": "from", "type": "quantitative", "bin": {"binned": True}, "title": title}
     formats = {"from": ".3~g", "to": ".3~g", "share": ".1%"}
-    told = [{"field": key, "type": "quantitative", "format": format} for key, format in formats.items()]
+    told = [{"field": key, "type": "quantitative", "format": form} for key, form in formats.items()]
     return {
         "data": {"values": rows},
         "columns": columns,

@@ -10,9 +10,15 @@
     return Object.assign({}, spec, { columns: columns, spec: Object.assign({}, spec.spec, { width: width }) });
   }
 
+  // On a phone a legend of three names takes two rows.
+  function config(box) {
+    return box.clientWidth < 430 ? { legend: { columns: 2 } } : {};
+  }
+
   function draw(box, spec) {
     const tooltip = { disableDefaultStyle: true };
-    const options = { mode: "vega-lite", ast: true, renderer: "svg", actions: false, defaultStyle: false, tooltip: tooltip };
+    const fixed = { mode: "vega-lite", ast: true, renderer: "svg", actions: false, defaultStyle: false };
+    const options = Object.assign({ config: config(box), tooltip: tooltip }, fixed);
     window.vegaEmbed(box, fitted(spec, box), options).catch(function (error) {
       box.textContent = "This chart could not be drawn: " + error.message;
     });

@@ -25,12 +25,16 @@ ASCII = str.maketrans("–…×→", "-.x>")
 
 @dataclass(frozen=True)
 class Line:
-    """One line to print: its words, their style, how far it is moved in. Code stands at the margin, to be copied."""
+    """One line to print: its words, their style, how far it is moved in, and a drawing at its end.
+
+    Code stands at the margin, to be copied.
+    """
 
     text: str = ""
     style: str = ""
     indent: int = 0
     code: bool = False
+    drawn: str = ""
 
 
 Lines = Iterator[Line]
@@ -73,14 +77,21 @@ def styled(line: Line, sheet: Sheet, in_colour: bool) -> Text:
     """The line for rich, as `Text`: what stands in it is never read as markup."""
     from rich.text import Text
 
-    words = line.text if sheet.unicode else line.text.translate(ASCII).encode("ascii", "replace").decode()
+    words, drawn = (text if sheet.unicode else in_ascii(text) for text in (line.text, line.drawn))
     if line.code and in_colour:
         from rich.syntax import Syntax
 
         highlighted = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(words)
         highlighted.rstrip()
         return highlighted
-    return Text.assemble(" " * line.indent, (words, line.style))
+    said = Text.assemble(" " * line.indent, (words, line.style), (drawn, "blue"))
+    said.rstrip()
+    return said
+
+
+def in_ascii(text: str) -> str:
+    """`text` for a console that shows nothing else; what it cannot show becomes a question mark."""
+    return text.translate(ASCII).encode("ascii", "replace").decode()
 
 
 def lines(report: Report, sheet: Sheet) -> Lines:
@@ -151,14 +162,14 @@ def layer_lines(layers: Sequence[Mapping[str, Any]], key: str, sheet: Sheet) -> 
     shares = drawing.fractions(values)
     column, digits = max(5, *map(len, names)), max(len(label(key)), 9)
     room = min(40, sheet.width - 4 - column - digits - 4)
-    scale = " (bars on a log scale)" if drawing.is_log(values) else ""
+    scale = "(bars on a log scale)" if drawing.is_log(values) else ""
     yield Line(f"{'layer':{column}}  {label(key):{digits}}  {scale}".rstrip(), "dim", 4)
     head, tail = drawing.folded(len(layers), MOST_LAYERS)
     for place in (*head, *tail):
         if tail and place == tail[0]:
             yield Line(f"… {len(layers) - len(head) - len(tail)} layers more …", "dim", 4)
-        drawn = drawing.bar(shares[place], room, sheet.unicode)
-        yield Line(f"{names[place]:{column}}  {shown(values[place]):{digits}}  {drawn}".rstrip(), indent=4)
+        words = f"{names[place]:{column}}  {shown(values[place]):{digits}}  "
+        yield Line(words, indent=4, drawn=drawing.bar(shares[place], room, sheet.unicode))
 
 
 def cure(remedy: Remedy | None, sheet: Sheet) -> Lines:
@@ -179,10 +190,12 @@ def proof(outcome: Outcome | None, sheet: Sheet) -> Lines:
     yield from heading("Proof: cured", "bold green") if outcome.cured else heading("Proof: not cured", "bold red")
     yield from sheet.prose(how_tried(outcome), 4)
     curves = {"untreated": (outcome.before_curve, outcome.before), "treated": (outcome.after_curve, outcome.after)}
-    drawn = drawing.sparklines([curve for curve, _ in curves.values()], min(40, sheet.width - 38), sheet.unicode)
-    for (name, (curve, end)), spark in zip(curves.items(), drawn, strict=True):
-        start = f"{shown(curve[0])} -> " if curve else ""
-        yield Line(f"{name:10}{spark}  loss {start}{shown(end)}", indent=4)
+    losses = [f"{shown(curve[0])} -> {shown(end)}" if curve else shown(end) for curve, end in curves.values()]
+    column = max(map(len, losses))
+    room = min(40, sheet.width - column - 22)
+    sparks = drawing.sparklines([curve for curve, _ in curves.values()], room, sheet.unicode)
+    for name, loss, spark in zip(curves, losses, sparks, strict=True):
+        yield Line(f"{name:9}  loss {loss:{column}}  ", indent=4, drawn=spark)
     if outcome.baseline is not None:
         yield Line(f"The best constant guess has loss {shown(outcome.baseline)}.", "dim", 4)
 
@@ -193,7 +206,7 @@ def healthy_lines(report: Report, sheet: Sheet) -> Lines:
     if measured.curve:
         yield from heading("Loss, step by step")
         (spark,) = drawing.sparklines([measured.curve], min(50, sheet.width - 28), sheet.unicode)
-        yield Line(f"{spark}  {shown(measured.curve[0])} -> {shown(measured.curve[-1])}", indent=4)
+        yield Line(f"{shown(measured.curve[0])} -> {shown(measured.curve[-1])}  ", indent=4, drawn=spark)
     key = telling("", measured.layers)
     if key is not None:
         yield from heading("Layers at the start")

@@ -1,0 +1,58 @@
+"""An experiment as one HTML page, or as the output of a notebook cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtrue.lab.experiment import Experiment
+from runtrue.report.blocks import Block, Chart, Facts, Section, Table, Tone
+from runtrue.report.html import replace_text
+from runtrue.report.page import render_fragment, render_page
+
+
+def page(experiment: Experiment) -> str:
+    """The whole page as text: verdict, claim, the main figure, what was claimed and found, a section a series, settings."""
+    settings = Section("Settings", [Facts({name: said(value) for name, value in experiment.settings.items()})], id="settings")
+    return render_page(
+        experiment.title,
+        subtitle=experiment.claim,
+        status=tone(experiment),
+        status_text=headline(experiment),
+        status_detail=f"Experiment {experiment.experiment}: {experiment.notes_code} of the training notes.",
+        blocks=[*experiment.draw(experiment), settings],
+    )
+
+
+def notebook_fragment(experiment: Experiment) -> str:
+    """The verdict, part by part, and the main figure, without a script."""
+    figures = [block for block in experiment.draw(experiment) if isinstance(block, Chart)]
+    blocks: list[Block] = [*figures[:1], parts(experiment)]
+    return render_fragment(experiment.title, status=tone(experiment), status_text=headline(experiment), blocks=blocks)
+
+
+def write_page(experiment: Experiment, path: Path) -> Path:
+    """Write the page to `path`, whole or not at all, and return where it lies. Missing folders are made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, page(experiment))
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write the experiment: {error.strerror}", str(path)) from error
+    return path
+
+
+def headline(experiment: Experiment) -> str:
+    return experiment.verdict.splitlines()[0]
+
+
+def tone(experiment: Experiment) -> Tone:
+    return "good" if experiment.held else "bad"
+
+
+def parts(experiment: Experiment) -> Table:
+    rows = [(part.code, part.claim, "held" if part.held else "not held") for part in experiment.judgements]
+    return Table(("part", "claim", "measured"), rows)
+
+
+def said(value: object) -> str:
+    """A setting as a reader wants it: a seed of 0 is no number with four digits."""
+    return str(value)

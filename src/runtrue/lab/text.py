@@ -1,0 +1,117 @@
+"""An experiment as text: the verdict, part by part, then a table a series. Plain in a pipe, coloured on a terminal."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from runtrue.lab.experiment import Experiment, Row
+from runtrue.report.numbers import UNKNOWN, is_number, label
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+WIDTH = 100
+"""Columns for which the tables are laid out: two side by side. On a narrower terminal they stand one under the other."""
+SHORT = {"grad_norm": "gradient", "zero_fraction": "zero", "saturated_fraction": "satur."}
+HIDDEN = ("std_spread", "std_by_seed", "std_large_weights")
+"""Readings of a row that the text leaves to the JSON."""
+
+
+def render(experiment: Experiment, width: int = WIDTH) -> str:
+    """The whole experiment as plain text, `width` columns wide."""
+    return printed(width, lambda console: print_experiment(experiment, console))
+
+
+def tables(experiment: Experiment, width: int = WIDTH) -> str:
+    """Only the tables."""
+    return printed(width, lambda console: print_tables(experiment, console))
+
+
+def printed(width: int, write: Any) -> str:
+    from rich.console import Console
+
+    page = io.StringIO()
+    write(Console(file=page, width=width, color_system=None, force_terminal=False, legacy_windows=False))
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+
+
+def print_experiment(experiment: Experiment, console: Console) -> None:
+    """Title, claim, verdict with its numbers, settings, tables."""
+    width = min(console.width, WIDTH)
+    for text, style in lines(experiment, width):
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    print_tables(experiment, console)
+
+
+def lines(experiment: Experiment, width: int) -> Iterator[tuple[str, str]]:
+    """(line, style) of all that stands above the tables."""
+    yield f"{experiment.experiment}: {experiment.title}", "bold"
+    yield from ((line, "") for line in textwrap.wrap(experiment.claim, width))
+    outcome, *_ = experiment.verdict.splitlines()
+    yield "", ""
+    yield outcome, "bold green" if experiment.held else "bold red"
+    for part in experiment.judgements:
+        yield "", ""
+        head = f"{'held' if part.held else 'NOT HELD':8}  {part.code:6} "
+        yield from wrapped(head + part.claim, width, "green" if part.held else "red")
+        yield from wrapped(" " * 17 + part.words[:1].upper() + part.words[1:], width, "")
+    yield "", ""
+    said = "; ".join(f"{label(name)}: {value}" for name, value in experiment.settings.items())
+    yield from ((line, "dim") for line in textwrap.wrap(said, width, break_on_hyphens=False))
+
+
+def wrapped(text: str, width: int, style: str) -> Iterator[tuple[str, str]]:
+    """Lines that go on under the 18th column. The first one keeps its leading blanks."""
+    folded = textwrap.wrap(text, width, subsequent_indent=" " * 17, break_on_hyphens=False)
+    return ((line, style) for line in folded)
+
+
+def print_tables(experiment: Experiment, console: Console) -> None:
+    """Two tables a row where there is room for two."""
+    from rich.padding import Padding
+    from rich.table import Table
+
+    made = [table(key, rows) for key, rows in experiment.series.items()]
+    beside = 2 if console.width >= WIDTH else 1
+    for group in batched(made, beside):
+        sheet = Table.grid(padding=(0, 3))
+        sheet.add_row(*(one or "" for one in group))
+        console.print(Padding(sheet, (1, 0, 0, 0)))
+
+
+def table(name: str, rows: Sequence[Row]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = [key for key in rows[0] if key not in HIDDEN]
+    made = Table(title=Text(name, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for key in columns:
+        made.add_column(SHORT.get(key, label(key)), justify="right", no_wrap=True)
+    for row in rows:
+        made.add_row(*(cell(key, row.get(key)) for key in columns))
+    return made
+
+
+def cell(key: str, value: Any) -> str:
+    """A share as a percentage, a number with three digits that count."""
+    if not is_number(value):
+        return UNKNOWN if value is None else str(value)
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.1%}" if key.endswith("fraction") else short(value, 3 if key == "std" else 2)
+
+
+def short(value: float, digits: int) -> str:
+    """A number in at most eight columns: 0.0475, 2.67e-5, -1.2e-10."""
+    plain = abs(value) >= 1e-3 or value == 0
+    return f"{value:.{digits}g}" if plain else f"{value:.{digits - 1}e}".replace("e-0", "e-")
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    return zip_longest(*[iter(items)] * size)

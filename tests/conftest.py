@@ -1,0 +1,7 @@
+"""One thread: the same numbers on every machine, and tests that share its cores do not fight for them."""
+
+from __future__ import annotations
+
+import torch
+
+torch.set_num_threads(1)
