@@ -18,8 +18,12 @@ PACKAGES = ("runtrue", "torch", "numpy", "altair", "rich", "typer", "pytorch-lig
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of the platform, and of the packages that are installed."""
-    found = {"python": platform.python_version(), "platform": platform.platform(), "cores": str(os.cpu_count())}
+    """The versions of Python and of the packages that are installed, and the kind of machine."""
+    found = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(os.cpu_count()),
+    }
     installed = {d.name: d.version for d in metadata.distributions()}
     return found | {package: installed[package] for package in PACKAGES if package in installed}
 

@@ -130,6 +130,16 @@ def test_a_single_layer_as_the_whole_model_and_nothing_at_all() -> None:
     assert init.code_for([init.Applied("a", None, None, None, "frozen")]) == ""
 
 
+def test_a_shape_is_trusted_where_it_tells_the_truth() -> None:
+    """n_in of a depthwise convolution shows in its weight's shape, n_out does not."""
+    for activation, call in (
+        (nn.ReLU(), "kaiming_normal_(layer.weight, "),
+        (nn.Tanh(), "normal_(layer.weight, std=0.3"),
+    ):
+        net = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), activation)
+        assert f"nn.init.{call}" in init.code_for(init.apply(net))
+
+
 def test_a_deep_network_stays_short() -> None:
     net = nn.Sequential(*(m for _ in range(200) for m in (nn.Linear(2, 2), nn.Tanh())))
     assert len(init.code_for(init.apply(net)).splitlines()) <= 7

@@ -274,8 +274,3 @@ def detached() -> Task:
     """Only the head can learn, from what an untrained body gives."""
     return classify(Detached, rate=0.05)
 
-
-@demo
-def shuffled_pixels_linear() -> Task:
-    """A network with one hidden unit: too little for ten classes."""
-    return classify(lambda: refilled(nets.mlp([PIXELS, 1, CLASSES], "relu"), lambda layer: layer.weight.mul_(1e-3)), rate=1e-3)

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import nn
 
-from runtrue import facts, optimizers, trials
+from runtrue import batches, facts, optimizers, trials
 from runtrue.budget import Budget, Say, _nobody
 from runtrue.checks import CHECKS, judge_all
 from runtrue.findings import STAGE_OF, Finding, Outcome, Remedy
@@ -21,11 +22,15 @@ from runtrue.sandbox import Sandbox, keep_random_state, sandbox, seed_all
 from runtrue.task import Task, TaskError
 from runtrue.trials import Changed, Curve, judge_progress
 
-LEARNED = 0.3  # share of the baseline removed in a trial: from here on the network trains, and nothing is treated
+LEARNED = 0.6  # share of the baseline removed in a trial: from here on the network trains, and nothing is treated
 STRUGGLING = 0.1  # under this it has shown no learning
 CURED_GAIN = 0.2  # of the baseline, by which the treated run must end lower than its twin
 REMAINS = 0.7  # the treated run may keep at most this share of the loss that the untreated one has left
 SIGMAS = 4.0  # of the noise of both curves: a smaller gain could be chance
+CATCHES_UP = 0.6  # of the progress of the cured run: an untreated one that gets there later is slow, not sick
+LONGER = 4  # times the steps of a trial, for a second look where the first was too short to tell
+SIGN = 0.01  # share of the baseline: a loss that fell by less shows no sign of learning
+PROMISING = 0.03
 REFERENCE_SHARE = 0.15  # of the budget, for the untreated trial; each treated one costs the same
 FAST_SECONDS = 1.5  # a trial may have more than FEW_STEPS steps while it is this short
 FEW_STEPS, LEAST_STEPS, MOST_STEPS = 100, 12, 2000
@@ -148,7 +153,8 @@ class Diagnosis:
         self.budget.now(f"training it as it is for {plan.trial} steps")
         reference = trials.run(self.box, steps=plan.trial, deadline=self.budget.end)
         self.measured = replace(self.measured, reference=reference, plan=plan)
-        self.measured = replace(self.measured, small=self._memorise(pace))
+        if judge_progress(reference, self.measured.constant) >= STRUGGLING:
+            self.measured = replace(self.measured, small=self._memorise())
 
     def _pace(self) -> float:
         """Seconds a step, once warm."""
@@ -163,7 +169,7 @@ class Diagnosis:
         trial = max(LEAST_STEPS, min(int(affordable), int(wanted)))
         return Plan(steps, min(trial, max(steps, 1)), epochs is not None)
 
-    def _memorise(self, pace: float) -> SmallSet | None:
+    def _memorise(self) -> SmallSet | None:
         """N3.1, with the task's own optimizer; with Adam as well if that fails and the trial failed too."""
         batch = trials.small_set(self.box)
         goal = MEMORISED * self._scale()
@@ -186,7 +192,7 @@ class Diagnosis:
         if not curve.steps or (curve.steps < SMALL_STEPS and not curve.end <= 2 * goal and not curve.diverged and curve.steps < 40):
             return None  # cut short by the clock: it proves nothing
         done = min((x for x in curve.losses if math.isfinite(x)), default=math.inf) <= goal
-        return SmallSet(trials.data.size_of(batch) or 1, curve.steps, done, curve.start, curve.end)
+        return SmallSet(batches.size_of(batch) or 1, curve.steps, done, curve.start, curve.end)
 
     def _scale(self) -> float:
         """The loss that there is to remove: the baseline, or what the training started from."""
@@ -208,7 +214,10 @@ class Diagnosis:
             return notes
         if progress >= LEARNED:
             return notes + [f.having(severity="note") for f in suspects if f.cause in FACTS]
-        return self._treat(suspects, struggling=progress < STRUGGLING) + notes
+        struggling = progress < STRUGGLING
+        treatable = [f for f in suspects if struggling or f.cause not in (*FACTS, *RATES)]
+        told = [f.having(severity="note") for f in suspects if f.cause in FACTS and not struggling]
+        return self._treat(treatable, struggling) + told + notes
 
     def _stuck_without_training(self) -> bool:
         return self.measured.start.no_gradient is not None
@@ -216,18 +225,22 @@ class Diagnosis:
     def _treat(self, suspects: list[Finding], struggling: bool) -> list[Finding]:
         tried: dict[str, Trial] = {}
         for suspect in suspects:
-            if suspect.cause in RATES and not struggling:
-                continue
             trial = self._try(suspect)
             if trial is None:
                 continue
             tried[suspect.cause] = trial
             if trial.cured:
-                return self._with_consequences(suspect, trial, suspects)
+                return [] if self._catches_up(trial) else self._with_consequences(suspect, trial, suspects)
         together = self._try_together(suspects) if struggling else None
         if together is not None:
             return together
-        return [self._unverified(f, tried.get(f.cause)) for f in suspects if _worth_telling(f) and struggling]
+        return [self._unverified(f, tried.get(f.cause)) for f in self._left(suspects) if struggling]
+
+    def _left(self, suspects: list[Finding]) -> list[Finding]:
+        """Nothing cured: what was suspected from the numbers, and whether a few examples can be memorised."""
+        self.measured = replace(self.measured, small=self._memorise())
+        small = [f for f in judge_all(self.measured, self.chosen) if f.cause == "underfitting"]
+        return [f for f in (*suspects, *small) if _worth_telling(f)]
 
     def _try(self, suspect: Finding, first: tuple[Remedy, ...] = ()) -> Trial | None:
         """The remedies for one suspect, in turn, until one cures (of learning rates, the best of two that do)."""
@@ -256,8 +269,43 @@ class Diagnosis:
         self.budget.now(f"trying {what}")
         end = self.budget.end + 1 if reference.steps else time.monotonic() + min(self.budget.left, self._share())
         curve = self._in_user_units(trials.run(self.box, _all(remedies), steps=steps, deadline=end), remedies)
-        whole = curve.steps >= min(steps, LEAST_STEPS)
-        return Trial(remedies, curve, whole and self._cures(curve))
+        trial = Trial(remedies, curve, curve.steps >= min(steps, LEAST_STEPS) and self._cures(curve))
+        return trial if trial.cured or not self._promises(curve) else self._look_longer(trial, what)
+
+    def _promises(self, treated: Curve) -> bool:
+        """Not cured, but better than its twin by more than chance: the trial may have been too short."""
+        untreated = self.measured.reference
+        if not untreated.steps or untreated.steps >= self.measured.plan.steps:
+            return False
+        before, after = (judge_progress(c, self.measured.constant) for c in (untreated, treated))
+        noise = math.hypot(treated.noise, untreated.noise)
+        better = untreated.diverged or untreated.end - treated.end > SIGMAS * noise
+        return after > max(before, 0.0) + PROMISING and better
+
+    def _look_longer(self, trial: Trial, what: str) -> Trial:
+        """Both again, for more steps, if there is time for it. The untreated twin keeps its longer curve."""
+        steps = min(LONGER * self.measured.reference.steps, self.measured.plan.steps)
+        if not self.budget.fits(2.2 * self._seconds(steps)):
+            return trial
+        self.budget.now(f"looking longer at {what}")
+        if not self.measured.reference.diverged:
+            reference = trials.run(self.box, steps=steps, deadline=self.budget.end)
+            self.measured = replace(self.measured, reference=reference)
+        treated = trials.run(self.box, _all(trial.remedies), steps=steps, deadline=self.budget.end + 1)
+        curve = self._in_user_units(treated, trial.remedies)
+        return Trial(trial.remedies, curve, curve.steps >= min(steps, LEAST_STEPS) and self._cures(curve))
+
+    def _catches_up(self, cured: Trial) -> bool:
+        """True if the untreated network, given more steps, gets near what the cured one reached: it is slow, not sick."""
+        reference, constant = self.measured.reference, self.measured.constant
+        fell = (reference.losses[0] - reference.end) / self._scale() if reference.steps and self._scale() > 0 else 0.0
+        steps = min(LONGER * reference.steps, self.measured.plan.steps)
+        if not fell > SIGN or reference.diverged or steps <= reference.steps:
+            return False
+        affordable = int(0.9 * self.budget.left / max(self._seconds(1), 1e-6))
+        self.budget.now("giving the untreated network more time")
+        curve = trials.run(self.box, steps=min(steps, max(affordable, 1)), deadline=self.budget.end)
+        return judge_progress(curve, constant) >= CATCHES_UP * judge_progress(cured.curve, constant)
 
     def _share(self) -> float:
         """Seconds for one trial."""
@@ -422,12 +470,10 @@ def _all(remedies: tuple[Remedy, ...]) -> Callable[[Task], Task]:
 
 
 def _own(batch: object) -> object:
-    return trials.data.own(batch)
+    return batches.own(batch)
 
 
 def _facts(box: Sandbox, measured: Measurements, seed: int) -> dict[str, str]:
-    import torch
-
     model = box.model
     count = sum(p.numel() for p in model.parameters())
     told = {
@@ -441,6 +487,12 @@ def _facts(box: Sandbox, measured: Measurements, seed: int) -> dict[str, str]:
     }
     if box.task.optimizer is None:
         told["optimizer"] += " (assumed: the task has none)"
+    if measured.small is not None:
+        small = measured.small
+        told["small set"] = (
+            f"{small.examples} examples {'memorised' if small.memorised else 'not memorised'} in {small.steps} steps, "
+            f"regularization off{', with Adam' if small.with_adam else ''} (loss {small.start:.3g} to {small.end:.3g})"
+        )
     if measured.batches_used_up:
         told["data"] = "the loader is an iterator: the batches drawn from it for this check cannot be put back"
     return {name: text for name, text in told.items() if text}

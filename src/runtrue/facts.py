@@ -92,7 +92,7 @@ class _Running:
         self.name, self.alike = name, True
         self.rows = self.bad_rows = self.bad_values = 0
         self.count: Tensor | None = None  # finite values seen, a number a feature, as are the sums
-        self.sum = self.square = torch.zeros(())
+        self.sum = self.square = self.shift = torch.zeros(())
         self.low, self.high, self.values = math.inf, -math.inf, frozenset[float]()
         self.first: Tensor | None = None
 
@@ -102,42 +102,67 @@ class _Running:
         self.rows += len(tensor)
         if tensor.numel() == 0 or tensor.is_complex():
             return
-        flat = tensor.to(torch.float64).reshape(len(tensor), -1)
+        flat = tensor.reshape(len(tensor), -1)
+        flat = flat if flat.is_floating_point() else flat.to(torch.float64)
         good = torch.isfinite(flat)
-        self.bad_values += int((~good).sum())
-        self.bad_rows += int((~good).any(1).sum())
+        whole = bool(good.all())
+        if not whole:
+            self.bad_values += int((~good).sum())
+            self.bad_rows += int((~good).any(1).sum())
         self.alike = self.alike and flat.shape[1] == self.first[0].numel() and self._equal_first(flat)
-        kept = torch.where(good, flat, torch.zeros_like(flat))
+        kept = flat if whole else torch.where(good, flat, torch.zeros_like(flat))
         self._add_features(kept.reshape(tensor.shape), good.reshape(tensor.shape))
-        if good.any():
-            self.low, self.high = min(self.low, float(flat[good].min())), max(self.high, float(flat[good].max()))
-        if len(self.values) <= 64:
-            self.values |= frozenset(torch.unique(flat[good])[:65].tolist())
+        if whole or good.any():
+            fine = flat if whole else flat[good]
+            self.low, self.high = min(self.low, float(fine.min())), max(self.high, float(fine.max()))
+            if len(self.values) <= 64:
+                self.values |= frozenset(torch.unique(fine)[:65].tolist())
 
     def _equal_first(self, flat: Tensor) -> bool:
         assert self.first is not None
-        one = self.first[0].to(torch.float64).reshape(1, -1)
+        one = self.first[0].to(flat.dtype).reshape(1, -1)
         return bool(((flat == one) | (flat.isnan() & one.isnan())).all())
 
     def _add_features(self, kept: Tensor, good: Tensor) -> None:
+        """Sums are taken around the first batch's means, so that a large offset does not swallow the spread."""
         over = {1: (0,), 2: (0,), 3: (0, 1)}.get(kept.dim(), (0, *range(2, kept.dim())))
-        count, total, square = good.sum(over), kept.sum(over), kept.square().sum(over)
+        count = good.sum(over).double()
+        means = kept.sum(over, dtype=torch.float64) / count.clamp(min=1)
         if self.count is None:
-            self.count, self.sum, self.square = count, total, square
-            return
+            self.count, self.sum, self.square, self.shift = (torch.zeros_like(count) for _ in range(4))
+            self.shift = means
         if self.count.shape != count.shape:
-            self.count, self.sum, self.square = self.count.sum(), self.sum.sum(), self.square.sum()
-            count, total, square = count.sum(), total.sum(), square.sum()
-        self.count, self.sum, self.square = self.count + count, self.sum + total, self.square + square
+            return self._add_as_one(kept, good)
+        shift = self.shift.to(kept.dtype).reshape([1 if d in over else n for d, n in enumerate(kept.shape)])
+        around = torch.where(good, kept - shift, torch.zeros_like(kept))
+        self.count = self.count + count
+        self.sum = self.sum + around.sum(over, dtype=torch.float64)
+        self.square = self.square + around.square().sum(over, dtype=torch.float64)
+        return None
+
+    def _add_as_one(self, kept: Tensor, good: Tensor) -> None:
+        """Features that change from batch to batch cannot be told apart: all values together."""
+        assert self.count is not None
+        if self.count.dim():
+            total, each = self.count.sum(), self.count * self.shift
+            center = (each + self.sum).sum() / total.clamp(min=1)
+            apart = self.shift - center
+            self.square = (self.square + 2 * apart * self.sum + self.count * apart.square()).sum()
+            self.sum, self.count, self.shift = torch.zeros_like(total), total, center
+        around = torch.where(good, kept.double() - self.shift, torch.zeros(()).double())
+        self.count, self.sum = self.count + good.sum(), self.sum + around.sum()
+        self.square = self.square + around.square().sum()
 
     def facts(self, whole: bool) -> TensorFacts:
         assert self.first is not None
         count = torch.zeros(()) if self.count is None else self.count
-        total, square = self.sum.double(), self.square.double()
-        means = total / count.clamp(min=1)
-        stds = (square / count.clamp(min=1) - means.square()).clamp(min=0).sqrt()
-        mean = float(total.sum() / count.sum().clamp(min=1))
-        std = float((square.sum() / count.sum().clamp(min=1) - mean**2).clamp(min=0).sqrt())
+        offsets = self.sum / count.clamp(min=1)
+        means = self.shift + offsets
+        variances = (self.square / count.clamp(min=1) - offsets.square()).clamp(min=0)
+        stds = variances.sqrt()
+        share = count / count.sum().clamp(min=1)
+        mean = float((share * means).sum())
+        std = float((share * (variances + (means - mean).square())).sum().sqrt())
         some = bool(count.sum() > 0)
         return TensorFacts(
             name=self.name,

@@ -29,7 +29,7 @@ CHUNK = 2**18
 
 SATURATION_MARGIN = 0.05
 """How close to its bound a smooth activation counts as saturated, as a share of half its range. At |tanh| = 0.95 the slope is
-1 − 0.95² = 0.0975: less than a tenth of the gradient comes through. For the sigmoid, (1 + tanh(z/2)) / 2, it is the same z."""
+1 - 0.95² = 0.0975: less than a tenth of the gradient comes through. For the sigmoid, (1 + tanh(z/2)) / 2, it is the same z."""
 
 BOUNDS: dict[str, tuple[float, float, float]] = {
     "tanh": (-1.0, 1.0, SATURATION_MARGIN),
@@ -53,7 +53,7 @@ class Histogram(NamedTuple):
 
 
 def moments(x: Tensor) -> Tensor:
-    """(mean, standard deviation) of all elements, shape (2,); std = sqrt(mean(x²) − mean(x)²), of the population.
+    """(mean, standard deviation) of all elements, shape (2,); std = sqrt(mean(x²) - mean(x)²), of the population.
 
     With a NaN or an infinity in x the std is NaN and the mean what IEEE arithmetic makes of the sum.
     """
@@ -225,8 +225,8 @@ def _saturated(x: Tensor, activation: str | None) -> Tensor:
         return torch.zeros_like(x.detach(), dtype=torch.float32)
     low, high, margin = BOUNDS[activation]
     middle, reach = (high + low) / 2, (1 - margin) * (high - low) / 2
-    distance = (_floating(x) - middle).abs_()
-    return torch.ge(distance, reach, out=torch.empty_like(distance, dtype=torch.float32))
+    distance = (_floating(x) - middle).abs_() if middle else _floating(x).abs()
+    return torch.ge(distance, reach, out=distance).float()
 
 
 def _share(marks: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ class Tape(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        name = name if name.startswith("__") else name.rstrip("_")
+        name = name if name.startswith("__") else name.strip("_")
         if name in ("__get__", "__set__"):
             return func(*args, **kwargs)
         inputs = list(_tensors((args, kwargs)))
@@ -150,8 +150,9 @@ class Tape(TorchFunctionMode):
             if self._observer:
                 self._observer.layer_output(layer, first)
         elif name in ACTIVATIONS or _is_relu(name, args, kwargs):
-            self._activate(ACTIVATIONS.get(name, "relu"), before.waiting, args, kwargs, first)
-            self._mark(output, _Source((), ACTIVATIONS.get(name, "relu")))
+            activation = _activation(name, args, kwargs)
+            self._activate(activation, before.waiting, args, kwargs, first)
+            self._mark(output, _Source((), activation))
         elif name in NORMALIZATIONS:
             for waiting in before.waiting:
                 waiting.normalized = True
@@ -293,7 +294,15 @@ def _is_relu(name: str, args: Any, kwargs: Any) -> bool:
     if name not in ("clamp", "clamp_min"):
         return False
     low = dict(zip(("input", "min", "max"), args)) | dict(kwargs)
-    return low.get("min") == 0 and low.get("max") is None if not isinstance(low.get("min"), Tensor) else False
+    return not isinstance(low.get("min"), Tensor) and low.get("min") == 0
+
+
+def _activation(name: str, args: Any, kwargs: Any) -> str:
+    """In our words. ReLU6 calls hardtanh(x, 0, 6): what is cut off at 0 is a ReLU."""
+    if name == "hardtanh":
+        low = kwargs.get("min_val", args[1] if len(args) > 1 else -1.0)
+        return "relu6" if low >= 0 else "hardtanh"
+    return ACTIVATIONS.get(name, "relu")
 
 
 def _slope(name: str, args: Any, kwargs: Any) -> float | None:

@@ -11,8 +11,9 @@ from runtrue.measure import Measurements
 
 __all__ = ["CHECKS", "Check", "architecture", "data", "judge_all", "optimizer", "rank", "training", "weights", "wiring"]
 
+CHECKS.update({cause: CHECKS.pop(cause) for cause in sorted(CHECKS, key=rank)})  # in the order of the stages
+
 
 def judge_all(measured: Measurements, chosen: Container[str]) -> list[Finding]:
     """What the chosen checks say of these numbers, upstream causes first."""
-    found = [f for c in CHECKS.values() if c.cause in chosen for f in c.judge(measured)]
-    return sorted(found, key=lambda finding: rank(finding.cause))
+    return [finding for known in CHECKS.values() if known.cause in chosen for finding in known.judge(measured)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class Check:
     @property
     def explanation(self) -> str:
         """The whole text: evidence, threshold, source."""
-        return (self.judge.__doc__ or "").strip()
+        return inspect.cleandoc(self.judge.__doc__ or "")
 
 
 def check(cause: str, *, sick: Specimen, healthy: Specimen) -> Callable[[Judge], Judge]:

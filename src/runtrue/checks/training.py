@@ -12,7 +12,7 @@ from runtrue.measure import Measurements
 from runtrue.trials import judge_progress
 
 
-@check("underfitting", sick=demos.shuffled_pixels_linear, healthy=demos.healthy_mlp)
+@check("underfitting", sick=demos.zero_init, healthy=demos.healthy_mlp)
 def underfitting(m: Measurements) -> Iterator[Finding]:
     """The network neither learned in the trial nor memorised a few examples with regularization off (N3.1).
 

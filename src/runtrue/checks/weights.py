@@ -44,7 +44,8 @@ def init_too_small(m: Measurements) -> Iterator[Finding]:
     """
     hidden = weight_layers(m)[:-1]
     small = [r for r in hidden if r.gain is not None and 0 < r.gain < GAIN_SMALL]
-    if not hidden or not (len(small) * 2 > len(hidden) or (shrinkage(hidden) < SHRUNK and any_below(hidden, 1.0))):
+    fades = shrinkage(hidden) < SHRUNK and any_below(hidden, 1.0) and not any(r.dead_fraction == 1.0 for r in hidden)
+    if not hidden or not (len(small) * 2 > len(hidden) or fades):
         return
     first, last = hidden[0], hidden[-1]
     weak = min((r.gain or 1.0) for r in hidden)

@@ -1,9 +1,9 @@
 """How a network starts (N1): schemes for one tensor, and the right one for every layer of a model.
 
-    init.he_normal(layer.weight)                   # one tensor, one formula
-    done = init.apply(model, example=x)            # each layer by the activation that follows it
-    done = init.lsuv(model, x)                     # or by measuring its output
-    print(init.code_for(done))                     # what was done, as code to paste
+- one tensor, one formula: `init.he_normal(layer.weight)`
+- each layer by the activation that follows it: `done = init.apply(model, example=x)`
+- or by measuring its output: `done = init.lsuv(model, x)`
+- what was done, as code to paste: `init.code_for(done)`
 """
 
 from runtrue.init.auto import SCHEMES, apply, scheme_for

@@ -14,6 +14,9 @@ from runtrue.init.schemes import Fans, fans
 from runtrue.init.trained import origin
 from runtrue.tape import Layer, Tape, record
 
+NO_FANS = Fans(1, 1)
+"""Of a layer that is left alone: nobody asks."""
+
 
 @dataclass(frozen=True)
 class Applied:
@@ -41,8 +44,7 @@ class Target:
     layer: Layer
     weight: Tensor
     paths: tuple[str, str | None]
-    size: Fans = Fans(1, 1)
-    plain: bool = True
+    size: Fans = NO_FANS
     reason: str = ""
 
     @property
@@ -56,8 +58,13 @@ class Target:
     def applied(self, scheme: str | None, std: float | None, gain: float = 1.0, slope: float = 0.0) -> Applied:
         name, activation = self.layer.name, self.layer.activation
         weight, bias = self.paths
-        groups, plain = self.groups, self.plain
-        return Applied(name, scheme, activation, std, self.reason, weight, bias, gain, slope, groups, plain)
+        plain = scheme is None or self._is_plain(scheme)
+        return Applied(name, scheme, activation, std, self.reason, weight, bias, gain, slope, self.groups, plain)
+
+    def _is_plain(self, scheme: str) -> bool:
+        """Whether the shape alone gives what the scheme asks for: n_in, and Xavier n_out too."""
+        shape = fans(self.weight)
+        return self.size == shape if scheme.startswith("xavier") else self.size.n_in == shape.n_in
 
 
 def targets(
@@ -97,7 +104,7 @@ def _target(layer: Layer, weight: Tensor, paths: dict[int, str], elsewhere: set[
         width = widths.get(id(weight), weight.shape[0] if layer.bias is None else layer.bias.shape[0])
         if weight.dim() == 2 and weight.shape[0] != width == weight.shape[1]:  # held as (inputs, outputs)
             size = Fans(size.n_out, size.n_in)
-    return Target(layer, weight, own, size, plain=size == fans(weight))
+    return Target(layer, weight, own, size)
 
 
 def _is_own(layer: Layer) -> bool:

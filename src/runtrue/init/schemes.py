@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-RECTIFIERS = frozenset(("relu", "leaky_relu", "elu", "celu", "gelu", "silu", "mish", "hardswish", "softplus"))
+RECTIFIERS = frozenset(("relu", "relu6", "leaky_relu", "elu", "celu", "gelu", "silu", "mish", "hardswish", "softplus"))
 """Activations that let one side pass and damp the other: half of the signal's power is lost, whatever the bend."""
 
 
@@ -174,9 +174,7 @@ def lecun_normal(weight: Tensor, *, size: Fans | None = None, generator: Generat
     return normal(weight, lecun_std(size or fans(weight)), generator)
 
 
-def orthogonal(
-    weight: Tensor, gain: float = 1.0, *, groups: int = 1, generator: Generator | None = None
-) -> Tensor:
+def orthogonal(weight: Tensor, gain: float = 1.0, *, groups: int = 1, generator: Generator | None = None) -> Tensor:
     """W Wᵀ = g² I or Wᵀ W = g² I, whichever the shape (rows, columns) allows: no direction is stretched or squeezed.
 
     Saxe et al. 2013, sec. 3. Each group of a grouped convolution is a matrix of its own.

@@ -41,8 +41,12 @@ def code_for(applied: Iterable[Applied]) -> str:
     for done in applied:
         if done.scheme is not None:
             groups.setdefault((done.scheme.split("_")[0], _body(done)), []).append(done)
-    parts = [f"# {SOURCES[family]}\n{_loop(members, body)}" for (family, body), members in groups.items()]
-    return "\n\n".join(["from torch import nn", *parts]) if parts else ""
+    parts: dict[str, list[str]] = {}
+    for (family, body), members in groups.items():
+        parts.setdefault(f"# {SOURCES[family]}", []).append(_loop(members, body))
+    return (
+        "\n\n".join(["from torch import nn", *("\n".join([s, *loops]) for s, loops in parts.items())]) if parts else ""
+    )
 
 
 def _body(done: Applied) -> tuple[str, ...]:
@@ -63,7 +67,7 @@ def _draw(done: Applied, weight: str) -> list[str]:
         gain = ", gain=gain" if family == "lsuv" else f", gain={done.gain:.7g}" if done.gain != 1 else ""
         if done.groups == 1:
             return [f"nn.init.orthogonal_({weight}{gain})"]
-        return [f"for part in {weight}.detach().chunk({done.groups}):", f"    nn.init.orthogonal_(part{gain})"]
+        return [f"for part in {weight}.detach().chunk(layer.groups):", f"    nn.init.orthogonal_(part{gain})"]
     if family == "zeros":
         return [f"nn.init.zeros_({weight})"]
     if not done.plain and done.std is not None:

@@ -1,9 +1,9 @@
 """The laboratory: claims about training, each as an experiment that measures it, shows it, and says whether it held.
 
-    >>> from runtrue import lab
-    >>> result = lab.run("init", depth=4, width=64, samples=128, seeds=1)
-    >>> sorted(result.series)
-    ['batchnorm', 'he', 'large', 'small', 'xavier', 'xavier-relu']
+>>> from runtrue import lab
+>>> result = lab.run("init", depth=4, width=64, samples=128, seeds=1)
+>>> sorted(result.series)
+['batchnorm', 'he', 'large', 'small', 'xavier', 'xavier-relu']
 """
 
 from __future__ import annotations

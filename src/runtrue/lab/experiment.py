@@ -62,8 +62,10 @@ class Experiment:
     def verdict(self) -> str:
         """In a sentence, how many parts of the claim held; then each part with its numbers, a line each."""
         failed = [judgement.code for judgement in self.judgements if not judgement.held]
-        outcome = f"does not hold: {', '.join(failed)}" if failed else f"all {len(self.judgements)} parts of the claim hold"
-        return "\n".join([outcome.capitalize() + ".", *(f"{part.code}: {part.words}" for part in self.judgements)])
+        outcome = (
+            f"Does not hold: {', '.join(failed)}" if failed else f"All {len(self.judgements)} parts of the claim hold"
+        )
+        return "\n".join([outcome + ".", *(f"{part.code}: {part.words}" for part in self.judgements)])
 
     @property
     def table(self) -> str:
@@ -81,7 +83,7 @@ class Experiment:
         import altair
 
         from runtrue.report.blocks import Chart
-        from runtrue.report.charts import ready
+        from runtrue.report.theme import ready
 
         figure = next((block for block in self.draw(self) if isinstance(block, Chart)), None)
         if figure is None:

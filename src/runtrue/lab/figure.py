@@ -8,9 +8,8 @@ from typing import Any
 from runtrue.lab.experiment import Experiment, Row
 from runtrue.lab.init_measure import SCHEMES
 from runtrue.report.blocks import Block, Chart, Fold, Prose, Section, Table, Tag
-from runtrue.report.charts import NUMBERS
 from runtrue.report.numbers import label
-from runtrue.report.theme import BLUE, ORANGE, RED
+from runtrue.report.theme import BLUE, NUMBERS, ORANGE, RED
 
 Spec = dict[str, Any]
 
@@ -25,7 +24,17 @@ COLOURS = {
 PARTS = {"small": "N1.2", "large": "N1.3", "xavier": "N1.4", "xavier-relu": "N1.5", "he": "N1.5", "batchnorm": "N1.6c"}
 """Which part of the claim a series shows."""
 PANEL, STRIP = 284, 50
-"""Width in pixels of a line chart, of which two stand side by side on a page, and of a histogram, of which ten do."""
+"""Least width in pixels of a line chart, of which two stand side by side on a page, and of a histogram, of which ten do."""
+INSIDE = {"labelAlign": "left", "labelBaseline": "bottom", "labelPadding": 0, "labelOffset": -1, "tickSize": 0}
+"""Numbers of an upright axis on its grid lines, inside the plot: panels then fill the page's width exactly."""
+MARGIN = 0.13
+"""Room for these numbers, as a share of the layers."""
+POWERS = {
+    "tickCount": 5,
+    "labelExpr": "datum.value >= 0.01 && datum.value <= 1000 ? format(datum.value, '~g')"
+    " : replace(format(datum.value, '~e'), '+', '')",
+}
+"""How a logarithmic axis over many decades writes its numbers: 1e-6, 0.01, 1, 1e4."""
 
 
 def init_blocks(experiment: Experiment) -> list[Block]:
@@ -33,21 +42,30 @@ def init_blocks(experiment: Experiment) -> list[Block]:
     last = len(next(iter(experiment.series.values()))) - 1
     caption = (
         f"Left: the standard deviation of each layer's outputs, from the input (0) to layer {last}. Right: the norm of the "
-        "loss's gradient with respect to them. Both on logarithmic axes; a line that stays level is a network that can learn."
+        "loss's gradient with respect to them. Both axes are logarithmic. A network whose line stays level in both lets the "
+        "signal and the gradient through."
     )
     overview = Chart(overview_spec(experiment.series), caption, overview_alt(experiment.series))
-    return [overview, *(section(experiment, key) for key in experiment.series)]
+    told: set[str] = set()
+    return [overview, *(section(experiment, key, told) for key in experiment.series)]
 
 
-def section(experiment: Experiment, key: str) -> Section:
+def section(experiment: Experiment, key: str, told: set[str]) -> Section:
+    """`told`: the parts of the claim that a section before has spelt out; this one's is added."""
     rows, scheme = experiment.series[key], SCHEMES[key]
     part = next(part for part in experiment.judgements if part.code == PARTS[key])
-    lines = Chart(mean_and_spread(rows), "Mean (blue) and spread (red) of each layer's outputs; layer 0 is the input.", alt(rows))
-    bars = Chart(histogram_strip(experiment.histograms[key]), histogram_caption(scheme.activation), alt(rows))
+    words = alt(rows) if part.code in told else f"{part.claim}\n\nMeasured: {part.words}"
+    told.add(part.code)
+    lines = Chart(
+        mean_and_spread(rows), "Mean (blue) and spread (red) of each layer's outputs; layer 0 is the input.", alt(rows)
+    )
+    bars = Chart(
+        histogram_strip(experiment.histograms[key], scheme.activation), histogram_caption(scheme.activation), alt(rows)
+    )
     normalized = ", batch normalisation, " if scheme.normalized else ", "
     return Section(
         scheme.title,
-        [Prose(f"{part.claim}\n\nMeasured: {part.words}"), lines, bars, Fold("The numbers", [numbers(rows)])],
+        [Prose(words), lines, bars, Fold("The numbers", [numbers(rows)])],
         id=key,
         kicker=f"{part.code}: weights {scheme.weights}{normalized}{scheme.activation}",
         tags=[Tag("held", "good") if part.held else Tag("not held", "bad")],
@@ -65,8 +83,18 @@ def overview_spec(series: Mapping[str, Sequence[Row]]) -> Spec:
         for reading, panel in panels.items()
         if row[reading] > 0
     ]
-    colour = {"field": "weights", "type": "nominal", "scale": {"domain": list(COLOURS), "range": list(COLOURS.values())}}
-    y = {"field": "value", "type": "quantitative", "title": None, "scale": {"type": "log"}, "axis": {**NUMBERS, "tickCount": 6}}
+    colour = {
+        "field": "weights",
+        "type": "nominal",
+        "scale": {"domain": list(COLOURS), "range": list(COLOURS.values())},
+    }
+    y = {
+        "field": "value",
+        "type": "quantitative",
+        "title": None,
+        "scale": {"type": "log", "nice": False, "padding": 16},
+        "axis": {**INSIDE, **POWERS},
+    }
     return {
         **panels_of(rows, list(panels.values())),
         "resolve": {"scale": {"y": "independent"}},
@@ -77,7 +105,7 @@ def overview_spec(series: Mapping[str, Sequence[Row]]) -> Spec:
             "encoding": {
                 "x": layer_axis(rows),
                 "y": y,
-                "color": {**colour, "legend": {"columns": 6, "symbolType": "stroke"}},
+                "color": {**colour, "legend": {}},
                 "tooltip": [{"field": "weights"}, {"field": "layer"}, {"field": "value", "format": ".3~g"}],
             },
         },
@@ -88,7 +116,12 @@ def mean_and_spread(rows: Sequence[Row]) -> Spec:
     """Two panels on one scale, so that the noise of a mean near 0 looks as small as it is."""
     panels = {"mean": "mean", "std": "spread"}
     points = [{"layer": row["layer"], "panel": panels[key], "value": row[key]} for key in panels for row in rows]
-    colour = {"field": "panel", "type": "nominal", "legend": None, "scale": {"domain": list(panels.values()), "range": [BLUE, RED]}}
+    colour = {
+        "field": "panel",
+        "type": "nominal",
+        "legend": None,
+        "scale": {"domain": list(panels.values()), "range": [BLUE, RED]},
+    }
     return {
         **panels_of(points, list(panels.values())),
         "spec": {
@@ -97,7 +130,12 @@ def mean_and_spread(rows: Sequence[Row]) -> Spec:
             "mark": {"type": "line", "strokeWidth": 2.25, "point": {"size": 36, "filled": True, "opacity": 1}},
             "encoding": {
                 "x": layer_axis(points),
-                "y": {"field": "value", "type": "quantitative", "title": None, "axis": {**NUMBERS, "tickCount": 4}},
+                "y": {
+                    "field": "value",
+                    "type": "quantitative",
+                    "title": None,
+                    "axis": {**INSIDE, **NUMBERS, "tickCount": 3},
+                },
                 "color": colour,
                 "tooltip": [{"field": "layer"}, {"field": "value", "title": "value", "format": ".4~g"}],
             },
@@ -107,7 +145,7 @@ def mean_and_spread(rows: Sequence[Row]) -> Spec:
 
 def panels_of(rows: Sequence[Row], names: Sequence[str]) -> Spec:
     """Panels side by side; the page puts them one under the other where the screen is narrow."""
-    header = {"title": None, "labelFontSize": 13, "labelFontWeight": 600, "labelAnchor": "start"}
+    header = {"title": None, "labelFontSize": 13, "labelFontWeight": 600, "labelAnchor": "start", "labelPadding": 16}
     return {
         "data": {"values": list(rows)},
         "columns": len(names),
@@ -117,18 +155,31 @@ def panels_of(rows: Sequence[Row], names: Sequence[str]) -> Spec:
 
 
 def layer_axis(rows: Sequence[Row]) -> Spec:
-    axis = {"grid": False, "tickMinStep": 1, "format": "d"}
     last = max(row["layer"] for row in rows)
-    return {"field": "layer", "type": "quantitative", "title": "layer", "scale": {"domain": [0, last], "nice": False}, "axis": axis}
+    axis = {"grid": False, "values": list(range(0, last + 1, 1 + last // 12)), "labelFlush": False, "format": "d"}
+    scale = {"domain": [-MARGIN * last, 1.03 * last], "nice": False}
+    return {"field": "layer", "type": "quantitative", "title": "layer", "scale": scale, "axis": axis}
 
 
-def histogram_strip(layers: Sequence[Row]) -> Spec:
-    """One small histogram a layer, each as high as its fullest bin."""
+def histogram_strip(layers: Sequence[Row], activation: str) -> Spec:
+    """One small histogram a layer, each as high as its fullest bin; a ReLU's zeros would hide the rest on a linear scale."""
+    scale = {"type": "sqrt"} if activation == "relu" else {}
     names = [f"layer {layer['layer']}" for layer in layers]
     bars = [bar for name, layer in zip(names, layers, strict=True) for bar in bars_of(name, layer)]
     low, high = layers[0]["edges"][0], layers[0]["edges"][-1]
-    x = {"field": "from", "type": "quantitative", "bin": {"binned": True}, "title": None, "scale": {"domain": [low, high]}}
-    told = [{"field": "layer"}, {"field": "from", "format": ".2~f"}, {"field": "to", "format": ".2~f"}, {"field": "share", "format": ".1%"}]
+    x = {
+        "field": "from",
+        "type": "quantitative",
+        "bin": {"binned": True},
+        "title": None,
+        "scale": {"domain": [low, high]},
+    }
+    told = [
+        {"field": "layer"},
+        {"field": "from", "format": ".2~f"},
+        {"field": "to", "format": ".2~f"},
+        {"field": "share", "format": ".1%"},
+    ]
     return {
         "data": {"values": bars},
         "columns": 10,
@@ -137,12 +188,21 @@ def histogram_strip(layers: Sequence[Row]) -> Spec:
         "resolve": {"scale": {"y": "independent"}},
         "spec": {
             "width": STRIP,
-            "height": 56,
+            "height": 64,
             "mark": {"type": "bar", "color": BLUE, "binSpacing": 0},
             "encoding": {
-                "x": {**x, "axis": {"values": [low, high], "grid": False, "format": "~g", "labelFontSize": 10, "labelPadding": 3}},
+                "x": {
+                    **x,
+                    "axis": {
+                        "values": [low, high],
+                        "grid": False,
+                        "format": "~g",
+                        "labelFontSize": 10,
+                        "labelPadding": 3,
+                    },
+                },
                 "x2": {"field": "to"},
-                "y": {"field": "share", "type": "quantitative", "axis": None, "stack": None},
+                "y": {"field": "share", "type": "quantitative", "axis": None, "stack": None, "scale": scale},
                 "tooltip": told,
             },
         },
@@ -156,8 +216,12 @@ def bars_of(name: str, layer: Row) -> list[Row]:
 
 
 def histogram_caption(activation: str) -> str:
-    span = {"tanh": "from -1 to 1", "relu": "from 0 to 3; the bar at the left holds the zeros"}[activation]
-    return f"The outputs of each layer, {span}. Every histogram is scaled to its fullest bin."
+    if activation == "relu":
+        return (
+            "The outputs of each layer, from 0 to 3; the zeros stand in the bar at the left. Every histogram is scaled to its "
+            "fullest bin, and heights go with the square root of the share, so that the rest can be seen beside the zeros."
+        )
+    return "The outputs of each layer, from -1 to 1. Every histogram is scaled to its fullest bin."
 
 
 def numbers(rows: Sequence[Row]) -> Table:

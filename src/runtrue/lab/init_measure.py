@@ -19,7 +19,7 @@ BINS = 41
 RANGES = {"tanh": (-1.0, 1.0), "relu": (0.0, 3.0)}
 """What a histogram spans: a tanh's whole range; of a ReLU 3, which is 3.6 standard deviations at He's initialisation."""
 HISTOGRAM_VALUES = 100_000
-"""Values of a layer that its histogram counts, those of the first samples: enough that a bin's height is good to a few percent."""
+"""Values that the histogram of a layer counts, those of the first samples: a bin's height is good to a few percent."""
 READINGS = ("mean", "std", "grad_norm", "zero_fraction", "saturated_fraction")
 
 
@@ -42,7 +42,7 @@ SCHEMES: dict[str, Scheme] = {
     "he": Scheme("He, ReLU", "N(0, 1) / √(fan_in / 2)", "relu", he_std),
     "batchnorm": Scheme("Small weights with batch normalisation, tanh", "N(0, 0.01²)", "tanh", lambda fans: 0.01, True),
 }
-"""The series, by key. Glorot's variance 2 / (fan_in + fan_out) is 1 / fan_in where a layer is square, as all but the first are."""
+"""The series, by key. Glorot's variance 2 / (fan_in + fan_out) is 1 / fan_in where a layer is square."""
 LARGE_NORMALIZED = Scheme("Large weights with batch normalisation", "N(0, 1)", "tanh", lambda fans: 1.0, True)
 
 
@@ -63,8 +63,8 @@ def draw(inputs: Tensor, depth: int, width: int, generator: Generator) -> Draw:
 
 
 def outputs_of(scheme: Scheme, drawn: Draw) -> list[Tensor]:
-    """The input and every layer's output f(W x), or f((W x − mean) / std) over the batch; (N, D), then (N, H) each."""
-    activation = {"tanh": torch.tanh, "relu": torch.relu}[scheme.activation]
+    """The input and every layer's output f(W x), or f((W x - mean) / std) over the batch; (N, D), then (N, H) each."""
+    activation = {"tanh": torch.tanh_, "relu": torch.relu_}[scheme.activation]
     outputs = [drawn.inputs.detach().requires_grad_()]
     for unit in drawn.weights:
         fans = Fans(unit.shape[1], unit.shape[0])

@@ -12,7 +12,9 @@ from runtrue.report.page import render_fragment, render_page
 
 def page(experiment: Experiment) -> str:
     """The whole page as text: verdict, claim, the main figure, what was claimed and found, a section a series, settings."""
-    settings = Section("Settings", [Facts({name: said(value) for name, value in experiment.settings.items()})], id="settings")
+    settings = Section(
+        "Settings", [Facts({name: said(value) for name, value in experiment.settings.items()})], id="settings"
+    )
     return render_page(
         experiment.title,
         subtitle=experiment.claim,

@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from runtrue.lab.experiment import Experiment, Row
 from runtrue.report.numbers import UNKNOWN, is_number, label
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Columns for which the tables are laid out: two side by side. On a narrower terminal they stand one under the other."""
 SHORT = {"grad_norm": "gradient", "zero_fraction": "zero", "saturated_fraction": "satur."}
+ASCII = str.maketrans({"²": "^2", "√": "sqrt ", "–": "-", "…": "..."})
 HIDDEN = ("std_spread", "std_by_seed", "std_large_weights")
 """Readings of a row that the text leaves to the JSON."""
 
@@ -44,7 +45,7 @@ def print_experiment(experiment: Experiment, console: Console) -> None:
     """Title, claim, verdict with its numbers, settings, tables."""
     width = min(console.width, WIDTH)
     for text, style in lines(experiment, width):
-        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        console.print(shown(text, console), style=style, markup=False, highlight=False, soft_wrap=True)
     print_tables(experiment, console)
 
 
@@ -76,7 +77,7 @@ def print_tables(experiment: Experiment, console: Console) -> None:
     from rich.padding import Padding
     from rich.table import Table
 
-    made = [table(key, rows) for key, rows in experiment.series.items()]
+    made = [table(key, rows, console) for key, rows in experiment.series.items()]
     beside = 2 if console.width >= WIDTH else 1
     for group in batched(made, beside):
         sheet = Table.grid(padding=(0, 3))
@@ -84,18 +85,31 @@ def print_tables(experiment: Experiment, console: Console) -> None:
         console.print(Padding(sheet, (1, 0, 0, 0)))
 
 
-def table(name: str, rows: Sequence[Row]) -> Table:
+def table(name: str, rows: Sequence[Row], console: Console) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     columns = [key for key in rows[0] if key not in HIDDEN]
-    made = Table(title=Text(name, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    lines = box.SIMPLE_HEAD if writes_unicode(console) else None
+    made = Table(title=Text(name, "bold"), title_justify="left", box=lines, padding=(0, 1, 0, 0), pad_edge=False)
+    cut: Literal["ellipsis", "crop"] = "ellipsis" if writes_unicode(console) else "crop"
     for key in columns:
-        made.add_column(SHORT.get(key, label(key)), justify="right", no_wrap=True)
+        made.add_column(SHORT.get(key, label(key)), justify="right", no_wrap=True, overflow=cut)
     for row in rows:
-        made.add_row(*(cell(key, row.get(key)) for key in columns))
+        made.add_row(*(shown(cell(key, row.get(key)), console) for key in columns))
     return made
+
+
+def writes_unicode(console: Console) -> bool:
+    return console.encoding.lower().startswith("utf")
+
+
+def shown(text: str, console: Console) -> str:
+    """`text` in characters that the console can write."""
+    if writes_unicode(console):
+        return text
+    return text.translate(ASCII).encode("ascii", "replace").decode()
 
 
 def cell(key: str, value: Any) -> str:
@@ -109,8 +123,9 @@ def cell(key: str, value: Any) -> str:
 
 def short(value: float, digits: int) -> str:
     """A number in at most eight columns: 0.0475, 2.67e-5, -1.2e-10."""
-    plain = abs(value) >= 1e-3 or value == 0
-    return f"{value:.{digits}g}" if plain else f"{value:.{digits - 1}e}".replace("e-0", "e-")
+    if abs(value) >= 1000 or 0 < abs(value) < 1e-3:
+        return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:

@@ -27,7 +27,7 @@ def unfreeze(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator
         for parameter in task.model.parameters():
             if parameter.is_floating_point():
                 parameter.requires_grad_(True)
-        return _holding_all(task)
+        return optimizing_all(task)
 
     names = tuple(finding.evidence["frozen"])
     code = f"{_loop(names)}    parameter.requires_grad_(True)\n{_rebuild(box, treat)}"
@@ -37,10 +37,10 @@ def unfreeze(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator
 @remedy("parameters-not-optimized")
 def optimize_all(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
     """The same optimizer, built on the parameters of the model as it is now."""
-    yield Remedy("give every parameter to the optimizer", True, _rebuild(box, _holding_all), _holding_all)
+    yield Remedy("give every parameter to the optimizer", True, _rebuild(box, optimizing_all), optimizing_all)
 
 
-def _holding_all(task: Task) -> Task:
+def optimizing_all(task: Task) -> Task:
     """The task's own optimizer on all parameters, whatever it held before."""
     model = task.model
     assert isinstance(model, nn.Module)
