@@ -28,7 +28,7 @@ def state(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> d
         "asks": [p.requires_grad for p in model.parameters()],
         "names": [n for n, _ in model.named_modules()],
         "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
-        "random": (random.getstate(), tuple(np.random.get_state()[1]), tuple(torch.get_rng_state().tolist())),
+        "random": (random.getstate(), repr(np.random.get_state(legacy=False)), tuple(torch.get_rng_state().tolist())),
     }
     if optimizer is not None:
         facts["optimizer"] = repr(optimizer.state_dict())
@@ -51,7 +51,8 @@ class Stateful(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.norm, self.drop, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 3)
-        self.calls, self.seen = 0, []
+        self.calls = 0
+        self.seen: list[int] = []
         self.hidden = torch.zeros(8)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,10 +131,11 @@ def test_structure_hooks_and_new_attributes_are_undone() -> None:
     model, optimizer, task = patient()
     before = state(model, optimizer)
     with sandbox(task) as box:
-        box.model.first = nn.Sequential(nn.Identity(), box.model.first)
-        box.model.register_forward_hook(lambda *a: None)
-        box.model.novel = 1
-        box.model.last.weight.data = torch.zeros(3, 8)
+        inside: Any = box.model
+        inside.first = nn.Sequential(nn.Identity(), inside.first)
+        inside.register_forward_hook(lambda *a: None)
+        inside.novel = 1
+        inside.last.weight.data = torch.zeros(3, 8)
     same(before, state(model, optimizer))
     assert not hasattr(model, "novel")
 
@@ -161,7 +163,7 @@ def test_generators_of_loader_and_dataset_go_on_where_they_were() -> None:
     used, untouched = loader(), loader()
     _, _, task = patient(train=used)
     runtrue.check(task, budget=3)
-    assert used.dataset.served == 0
+    assert isinstance(used.dataset, Noisy) and used.dataset.served == 0
     for ours, theirs in zip(used, untouched):
         assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
 
@@ -188,6 +190,7 @@ def test_a_loss_that_holds_the_model_sees_what_is_trained() -> None:
         run(box, steps=20)
     assert seen[-1] < 0.2 * seen[0], "the penalty shrinks the weights that the closure sees"
     copied = task.copy()
+    assert isinstance(copied.model, nn.Linear) and copied.loss is not None
     with torch.no_grad():
         copied.model.weight.zero_()
     copied.loss(torch.zeros(1, 3), torch.tensor([0]))

@@ -92,7 +92,7 @@ def test_lbfgs_gets_its_closure() -> None:
 
 
 def raised(**parts: Any) -> str:
-    given = {"model": nn.Linear(5, 3), "train": (X, Y), "loss": loss, "optimizer": SGD} | parts
+    given: dict[str, Any] = {"model": nn.Linear(5, 3), "train": (X, Y), "loss": loss, "optimizer": SGD} | parts
     with pytest.raises(TaskError) as caught:
         runtrue.check(Task(**given), budget=3)
     return str(caught.value)

@@ -34,7 +34,11 @@ def baseline(calls: Iterable[LossCall]) -> Baseline | None:
     if not calls or any(call.name != calls[0].name for call in calls):
         return None
     judge = _JUDGES.get(calls[0].name)
-    if judge is None or calls[0].options.get("reduction", "mean") != "mean" or calls[0].options.get("weight") is not None:
+    if (
+        judge is None
+        or calls[0].options.get("reduction", "mean") != "mean"
+        or calls[0].options.get("weight") is not None
+    ):
         return None
     try:
         found = judge(calls)

@@ -58,7 +58,8 @@ def draw(source: Any, batch_size: int, seed: int = 0, *, drop_single: bool = Tru
         shuffled = {RandomSampler: True, SequentialSampler: False}.get(type(source.sampler))
     if not isinstance(loader, Iterable):
         raise TaskError(
-            f"train is of type {type(source).__name__}: pass a DataLoader, a Dataset, an iterable of batches, or a pair (inputs, targets) of tensors"
+            f"train is of type {type(source).__name__}: pass a DataLoader, a Dataset, an iterable of batches, "
+            "or a pair (inputs, targets) of tensors"
         )
     batches, whole = _take(loader)
     if drop_single and whole and len(batches) > 1 and size_of(batches[-1]) == 1 != size_of(batches[0]):

@@ -87,16 +87,21 @@ def _held(value: Any) -> dict[str, Any]:
 
 
 def _cells(function: types.FunctionType) -> dict[str, Any]:
-    cells = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-        try:
-            cells[name] = cell.cell_contents
-        except ValueError:  # a name that is not bound yet
-            cells[name] = None
-    return cells
+    return {name: _content(cell) for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ())}
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that is not bound yet
+        return None
 
 
 def _named_globals(function: types.FunctionType) -> dict[str, Any]:
     """Globals that the code names and that can matter: no modules, no classes."""
     named = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
-    return {n: item for n, item in named.items() if not isinstance(item, (types.ModuleType, type, types.BuiltinFunctionType))}
+    return {
+        n: item
+        for n, item in named.items()
+        if not isinstance(item, (types.ModuleType, type, types.BuiltinFunctionType))
+    }

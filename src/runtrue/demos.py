@@ -273,4 +273,3 @@ class Detached(nn.Module):
 def detached() -> Task:
     """Only the head can learn, from what an untrained body gives."""
     return classify(Detached, rate=0.05)
-

@@ -37,7 +37,11 @@ FEW_STEPS, LEAST_STEPS, MOST_STEPS = 100, 12, 2000
 USUAL_EPOCHS, USUAL_STEPS = 10, 1000  # the plan assumed where the task names none: the longer of the two
 MEMORISED = 0.1  # share of the loss that may be left on the small set
 SMALL_STEPS = 200
-FACTS = ("parameters-frozen", "parameters-not-optimized", "graph-detached")  # told as notes if the network learns all the same
+FACTS = (
+    "parameters-frozen",
+    "parameters-not-optimized",
+    "graph-detached",
+)  # told as notes if the network learns all the same
 RATES = ("learning-rate-too-high", "learning-rate-too-low")
 
 
@@ -178,7 +182,11 @@ class Diagnosis:
             return None
         self.budget.now("memorising a few examples")
         small = self._small_run(batch, trials.without_regularization, goal, share)
-        if small is None or small.memorised or judge_progress(self.measured.reference, self.measured.constant) >= STRUGGLING:
+        if (
+            small is None
+            or small.memorised
+            or judge_progress(self.measured.reference, self.measured.constant) >= STRUGGLING
+        ):
             return small
         with_adam = self._small_run(
             batch, lambda t: trials.without_regularization(t.replace(optimizer=optimizers.adam)), goal, share
@@ -187,9 +195,16 @@ class Diagnosis:
 
     def _small_run(self, batch: object, treat: Callable[[Task], Task], goal: float, seconds: float) -> SmallSet | None:
         curve = trials.run(
-            self.box, treat, steps=SMALL_STEPS, batch=lambda _: _own(batch), until=goal, deadline=time.monotonic() + seconds
+            self.box,
+            treat,
+            steps=SMALL_STEPS,
+            batch=lambda _: _own(batch),
+            until=goal,
+            deadline=time.monotonic() + seconds,
         )
-        if not curve.steps or (curve.steps < SMALL_STEPS and not curve.end <= 2 * goal and not curve.diverged and curve.steps < 40):
+        if not curve.steps or (
+            curve.steps < SMALL_STEPS and not curve.end <= 2 * goal and not curve.diverged and curve.steps < 40
+        ):
             return None  # cut short by the clock: it proves nothing
         done = min((x for x in curve.losses if math.isfinite(x)), default=math.inf) <= goal
         return SmallSet(batches.size_of(batch) or 1, curve.steps, done, curve.start, curve.end)
@@ -208,7 +223,11 @@ class Diagnosis:
         notes = [f for f in found if f.severity == "note"]
         suspects = [f for f in found if f.severity == "warning"]
         if certain:
-            return [self._with_trial(f) for f in certain] + notes + [_explained(f, certain[0]) for f in suspects if _worth_telling(f)]
+            return (
+                [self._with_trial(f) for f in certain]
+                + notes
+                + [_explained(f, certain[0]) for f in suspects if _worth_telling(f)]
+            )
         progress = judge_progress(self.measured.reference, self.measured.constant)
         if not self.measured.reference.steps and not self._stuck_without_training():
             return notes
@@ -230,7 +249,8 @@ class Diagnosis:
                 continue
             tried[suspect.cause] = trial
             if trial.cured:
-                return [] if self._catches_up(trial) else self._with_consequences(suspect, trial, suspects)
+                slow = self._catches_up(trial)
+                return [self._only_slow(suspect, trial)] if slow else self._with_consequences(suspect, trial, suspects)
         together = self._try_together(suspects) if struggling else None
         if together is not None:
             return together
@@ -371,6 +391,13 @@ class Diagnosis:
 
     # -- what the trials say
 
+    def _only_slow(self, finding: Finding, trial: Trial) -> Finding:
+        """The remedy helps, but the network gets there without it: nothing to stop a training for."""
+        message = (
+            f"{finding.message} (it learns all the same; with the remedy {trial.curve.steps} steps bring it further)"
+        )
+        return finding.having(severity="note", message=message, remedy=trial.remedies[-1], outcome=self._outcome(trial))
+
     def _with_consequences(self, root: Finding, trial: Trial, suspects: list[Finding]) -> list[Finding]:
         """The root as fault; suspects that the cure silenced as its symptoms; the others tried on top of it."""
         fault = self._fault(root, trial)
@@ -380,8 +407,16 @@ class Diagnosis:
         if root.cause in ("inputs-not-scaled", "targets-not-scaled"):
             after = replace(after, data=facts.DataFacts((), None, after.data.batch_size))
         still = {f.cause for f in judge_all(after, self.chosen)}
-        symptoms = [_explained(f, root) for f in suspects if f.cause != root.cause and f.cause not in still and _worth_telling(f)]
-        notes = [f.having(severity="note") for f in suspects if f.cause in still and f.cause in FACTS and f.cause != root.cause]
+        symptoms = [
+            _explained(f, root)
+            for f in suspects
+            if f.cause != root.cause and f.cause not in still and _worth_telling(f)
+        ]
+        notes = [
+            f.having(severity="note")
+            for f in suspects
+            if f.cause in still and f.cause in FACTS and f.cause != root.cause
+        ]
         return [fault, *symptoms, *notes]
 
     def _try_together(self, suspects: list[Finding]) -> list[Finding] | None:
@@ -389,7 +424,7 @@ class Diagnosis:
         causes = [f for f in suspects if f.cause not in RATES]
         firsts = [(f, found[0]) for f in causes if (found := remedies_for(f, self.measured, self.box))]
         unique = {remedy.name: (finding, remedy) for finding, remedy in reversed(firsts)}
-        chosen = [pair for pair in unique.values()][::-1]
+        chosen = list(unique.values())[::-1]
         bundle = tuple(remedy for _, remedy in chosen)
         if not bundle:
             return None
@@ -439,7 +474,9 @@ class Diagnosis:
     def _unverified(self, finding: Finding, trial: Trial | None) -> Finding:
         """A suspicion that no trial confirmed, and why."""
         if trial is None:
-            return finding.having(message=f"{finding.message} (not verified: no trial fitted, or there is no remedy to try)")
+            return finding.having(
+                message=f"{finding.message} (not verified: no trial fitted, or there is no remedy to try)"
+            )
         return finding.having(
             message=f"{finding.message} (not verified: {trial.remedies[-1].name} did not cure in {trial.curve.steps} steps)",
             remedy=trial.remedies[-1],
@@ -481,7 +518,8 @@ def _facts(box: Sandbox, measured: Measurements, seed: int) -> dict[str, str]:
         "optimizer": optimizers.code(box.optimizer(box.task)) if measured.start.no_gradient is None else "",
         "loss": measured.start.loss_facts.name if measured.start.loss_facts else "the task's own",
         "batch": f"{measured.data.batch_size} examples",
-        "plan": f"{measured.plan.steps} steps" + ("" if measured.plan.known else " (assumed: the task names no epochs)"),
+        "plan": f"{measured.plan.steps} steps"
+        + ("" if measured.plan.known else " (assumed: the task names no epochs)"),
         "seed": str(seed),
         "versions": f"torch {torch.__version__}",
     }

@@ -103,7 +103,8 @@ class _Running:
         if tensor.numel() == 0 or tensor.is_complex():
             return
         flat = tensor.reshape(len(tensor), -1)
-        flat = flat if flat.is_floating_point() else flat.to(torch.float64)
+        if flat.dtype not in (torch.float32, torch.float64):  # squares of half-precision numbers leave their range
+            flat = flat.to(torch.float32 if flat.is_floating_point() else torch.float64)
         good = torch.isfinite(flat)
         whole = bool(good.all())
         if not whole:
@@ -124,15 +125,16 @@ class _Running:
         return bool(((flat == one) | (flat.isnan() & one.isnan())).all())
 
     def _add_features(self, kept: Tensor, good: Tensor) -> None:
-        """Sums are taken around the first batch's means, so that a large offset does not swallow the spread."""
+        """Sums are taken around each feature's first mean, so that a large offset does not swallow the spread."""
         over = {1: (0,), 2: (0,), 3: (0, 1)}.get(kept.dim(), (0, *range(2, kept.dim())))
         count = good.sum(over).double()
         means = kept.sum(over, dtype=torch.float64) / count.clamp(min=1)
         if self.count is None:
             self.count, self.sum, self.square, self.shift = (torch.zeros_like(count) for _ in range(4))
-            self.shift = means
         if self.count.shape != count.shape:
             return self._add_as_one(kept, good)
+        fresh = means.to(kept.dtype).double()  # rounded, as it is subtracted below
+        self.shift = torch.where(self.count == 0, fresh, self.shift)
         shift = self.shift.to(kept.dtype).reshape([1 if d in over else n for d, n in enumerate(kept.shape)])
         around = torch.where(good, kept - shift, torch.zeros_like(kept))
         self.count = self.count + count
@@ -145,7 +147,7 @@ class _Running:
         assert self.count is not None
         if self.count.dim():
             total, each = self.count.sum(), self.count * self.shift
-            center = (each + self.sum).sum() / total.clamp(min=1)
+            center = ((each + self.sum).sum() / total.clamp(min=1)).float().double()
             apart = self.shift - center
             self.square = (self.square + 2 * apart * self.sum + self.count * apart.square()).sum()
             self.sum, self.count, self.shift = torch.zeros_like(total), total, center

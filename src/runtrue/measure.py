@@ -165,7 +165,7 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
             wiring=_wiring(task, tape, box), no_gradient=_why_no_gradient(task, tape),
             outputs_have_gradient=any(t.requires_grad for t in tensors_of(outputs) if isinstance(t, Tensor)),
         )  # fmt: skip
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     _read_more_batches(box, task, probe)
     wiring, weights = _step_and_compare(box, task, tape)
     whole = baseline(probe.losses)
@@ -260,7 +260,9 @@ def _why_no_gradient(task: Task, tape: Tape) -> str:
         return "no parameter of the model asks for a gradient"
     if tape.cuts:
         cut = tape.cuts[-1]
-        return f"`{cut.operation}` {'in ' + cut.where if cut.where else 'in the forward pass or the loss'} cuts the graph"
+        return (
+            f"`{cut.operation}` {'in ' + cut.where if cut.where else 'in the forward pass or the loss'} cuts the graph"
+        )
     return "nothing between the parameters and the loss keeps a graph"
 
 

@@ -27,7 +27,9 @@ def twin(optimizer: Optimizer, memo: dict[int, Any] | None = None) -> Optimizer:
             memo.setdefault(id(parameter), parameter)
     other: Optimizer = object.__new__(type(optimizer))
     own = {name: value for name, value in vars(optimizer).items() if name not in ("step", "state", "param_groups")}
-    vars(other).update({name: OrderedDict() if name in _OWN_HOOKS else _light(value, memo) for name, value in own.items()})
+    vars(other).update(
+        {name: OrderedDict() if name in _OWN_HOOKS else _light(value, memo) for name, value in own.items()}
+    )
     other.state = defaultdict(dict)
     for parameter, state in optimizer.state.items():
         other.state[memo.get(id(parameter), parameter)] = copy.deepcopy(state, memo)

@@ -49,7 +49,8 @@ class Reading:
     has_grad: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        """For reports: "grad_norm" is the gradient at the layer's output, as in the lab; the weight's has a name of its own."""
+        return {**vars(self), "grad_norm": self.signal_norm, "weight_grad_norm": self.grad_norm}
 
 
 @dataclass(eq=False)
@@ -73,7 +74,7 @@ class Probe:
             moments = stats.moments(output)
         self._keep(layer, raw_mean=moments[0], raw_std=moments[1])
         if output.requires_grad:
-            output.register_hook(lambda g: self._keep(layer, signal_norm=stats.norm(g)))  # type: ignore[no-untyped-call]
+            output.register_hook(lambda g: self._keep(layer, signal_norm=stats.norm(g)))
 
     def activation_output(self, layer: Layer, output: Tensor) -> None:
         if self._again(layer, "activation"):

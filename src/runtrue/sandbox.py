@@ -130,7 +130,9 @@ def _back_to_start(restore: Restore, model: nn.Module) -> Restore:
 def _refuse_unusable(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
-            raise TaskError(f"parameter {name} is on the meta device and has no values: load or initialise the model first")
+            raise TaskError(
+                f"parameter {name} is on the meta device and has no values: load or initialise the model first"
+            )
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise TaskError(
                 f"parameter {name} belongs to a lazy layer that has not seen a batch: call the model once before the check"
@@ -162,7 +164,7 @@ def seed_all(seed: int) -> None:
 def keep_random_state() -> Restore:
     """Python, NumPy, torch on the CPU and on every CUDA device in use."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
 
     def restore() -> None:
         random.setstate(python)
@@ -276,14 +278,20 @@ def keep_data(source: Any) -> Restore:
 
 
 def _collect_holders(source: Any, into: list[Any], depth: int = 4) -> None:
-    if depth == 0 or isinstance(source, (Tensor, np.ndarray, nn.Module, type, str, bytes)) or any(source is h for h in into):
+    if (
+        depth == 0
+        or isinstance(source, (Tensor, np.ndarray, nn.Module, type, str, bytes))
+        or any(source is h for h in into)
+    ):
         return
-    if isinstance(source, (DataLoader, Dataset, Sampler)) or (hasattr(source, "__iter__") and hasattr(source, "__dict__")):
+    if isinstance(source, (DataLoader, Dataset, Sampler)) or (
+        hasattr(source, "__iter__") and hasattr(source, "__dict__")
+    ):
         into.append(source)
         for value in list(vars(source).values()):
-            if isinstance(value, (DataLoader, Dataset, Sampler)):
-                _collect_holders(value, into, depth - 1)
-            elif hasattr(value, "__dict__") and not callable(value):
+            if isinstance(value, (DataLoader, Dataset, Sampler)) or (
+                hasattr(value, "__dict__") and not callable(value)
+            ):
                 _collect_holders(value, into, depth - 1)
 
 
@@ -292,7 +300,8 @@ def _undisturbed(restore: Restore) -> Restore:
 
     def guarded() -> None:
         if threading.current_thread() is not threading.main_thread():
-            return restore()
+            restore()
+            return
         pressed: list[Any] = []
         handler = signal.signal(signal.SIGINT, lambda *a: pressed.append(a))
         try:
@@ -307,4 +316,3 @@ def _undisturbed(restore: Restore) -> Restore:
 
 def void(_: Any) -> None:
     """Nothing, whatever it is given: for calls made for their effect inside an expression."""
-

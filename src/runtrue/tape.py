@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -138,9 +138,7 @@ class Tape(TorchFunctionMode):
             self._note_cut(name, output)
         return output
 
-    def _follow(
-        self, name: str, args: Any, kwargs: Any, inputs: list[Tensor], before: _Source, output: Any
-    ) -> None:
+    def _follow(self, name: str, args: Any, kwargs: Any, inputs: list[Tensor], before: _Source, output: Any) -> None:
         first = next(_tensors(output), None)
         if first is None:
             return

@@ -52,7 +52,9 @@ class Task:
         if self.train is None:
             raise TaskError("the task has no training data: pass train= a DataLoader, a Dataset or (inputs, targets)")
         if self.loss is None and self.step is None:
-            raise TaskError("the task has no loss: pass loss=(outputs, targets) -> scalar, or step=(model, batch) -> loss")
+            raise TaskError(
+                "the task has no loss: pass loss=(outputs, targets) -> scalar, or step=(model, batch) -> loss"
+            )
         for name in ("loss", "step", "metric"):
             part = getattr(self, name)
             if part is not None and not callable(part):
@@ -67,7 +69,9 @@ class Task:
 
     def _validate_optimizer(self) -> None:
         if self.optimizer is not None and not callable(self.optimizer) and not hasattr(self.optimizer, "param_groups"):
-            raise TaskError(f"optimizer must be an Optimizer or a function params -> Optimizer, not {_kind(self.optimizer)}")
+            raise TaskError(
+                f"optimizer must be an Optimizer or a function params -> Optimizer, not {_kind(self.optimizer)}"
+            )
         if isinstance(self.optimizer, torch.optim.Optimizer) and not isinstance(self.model, nn.Module):
             raise TaskError(
                 "the optimizer is already built, but the model is a function that builds a new one: the optimizer cannot hold "
@@ -108,7 +112,9 @@ def forward(task: Task, model: nn.Module, batch: Any) -> tuple[Any, Tensor]:
     Raises TaskError if the model cannot take the batch, or if the loss is no scalar tensor.
     """
     if task.step is not None:
-        return None, _scalar(_attempt(task.step, (model, batch), f"step cannot take this batch, {shapes(batch)}"), "step")
+        return None, _scalar(
+            _attempt(task.step, (model, batch), f"step cannot take this batch, {shapes(batch)}"), "step"
+        )
     inputs, targets = split(batch)
     outputs = _attempt(call_model, (model, inputs), f"the model cannot take this batch, inputs {shapes(inputs)}")
     assert task.loss is not None
@@ -131,7 +137,8 @@ def split(batch: Any) -> tuple[Any, Any]:
         inputs = batch[0] if len(batch) == 2 else tuple(batch[:-1])
         return inputs, batch[-1]
     raise TaskError(
-        f"a batch is {shapes(batch)}, not a pair (inputs, targets): pass step=(model, batch) -> loss, which says what to do with it"
+        f"a batch is {shapes(batch)}, not a pair (inputs, targets): "
+        "pass step=(model, batch) -> loss, which says what to do with it"
     )
 
 
@@ -166,13 +173,17 @@ def _attempt(call: Callable[..., Any], arguments: tuple[Any, ...], what: str) ->
 
 def _scalar(loss: Any, name: str) -> Tensor:
     if not isinstance(loss, Tensor):
-        raise TaskError(f"{name} returned {_kind(loss)}, not a tensor: return the loss itself, without .item() or float()")
+        raise TaskError(
+            f"{name} returned {_kind(loss)}, not a tensor: return the loss itself, without .item() or float()"
+        )
     if loss.numel() != 1:
         raise TaskError(
             f"{name} returned a tensor of shape {tuple(loss.shape)}, not a scalar: take its mean, or use reduction='mean'"
         )
     if loss.is_complex() or not loss.is_floating_point():
-        raise TaskError(f"{name} returned {loss.dtype}, which carries no gradient: a loss is a real floating-point number")
+        raise TaskError(
+            f"{name} returned {loss.dtype}, which carries no gradient: a loss is a real floating-point number"
+        )
     return loss.reshape(())
 
 

@@ -130,7 +130,7 @@ def take_step(box: Sandbox, task: Task, optimizer: torch.optim.Optimizer, batch:
         return _closure_step(box, task, optimizer, batch)
     optimizer.zero_grad(set_to_none=True)
     _, loss = box.loss(task, batch)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     return loss.detach()
 
@@ -141,7 +141,7 @@ def _closure_step(box: Sandbox, task: Task, optimizer: torch.optim.Optimizer, ba
     def closure() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         _, loss = box.loss(task, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         first.append(loss.detach())
         return loss
 

@@ -169,6 +169,17 @@ def test_the_same_seed_gives_the_same_numbers_and_leaves_the_random_state() -> N
     assert first.series != other.series
 
 
+def test_the_settings_of_the_process_do_not_matter() -> None:
+    expected, threads = lab.run("init", **TINY), torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert lab.run("init", **TINY) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.get_num_threads() == threads
+
+
 def test_more_seeds_are_averaged() -> None:
     both = lab.run("init", **{**TINY, "seeds": 2})
     alone = [lab.run("init", **TINY, seed=seed) for seed in (0, 1)]

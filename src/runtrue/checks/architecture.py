@@ -12,14 +12,20 @@ from runtrue.findings import Finding
 from runtrue.measure import Measurements
 from runtrue.probes import Reading
 
-VANISHED = 1e-3  # gradient at the first layer over that at the output: Xavier tanh at 10 layers has 0.2, N(0, 0.01²) 1e-7
+VANISHED = (
+    1e-3  # gradient at the first layer over that at the output: Xavier tanh at 10 layers has 0.2, N(0, 0.01²) 1e-7
+)
 EXPLODED = 1e3
 DEAD = 0.9  # share of units silent on every example: sparse ReLU networks with 70 % are healthy (188 sound models)
 
 
 def signals(m: Measurements) -> list[Reading]:
     """Layers with a known gradient at their output."""
-    return [r for r in m.start.layers if r.kind in ("linear", "conv", "recurrent", "attention") and r.signal_norm is not None]
+    return [
+        r
+        for r in m.start.layers
+        if r.kind in ("linear", "conv", "recurrent", "attention") and r.signal_norm is not None
+    ]
 
 
 @check("vanishing-gradient", sick=demos.deep_sigmoid, healthy=demos.tanh_xavier)
@@ -79,7 +85,10 @@ def dead_units(m: Measurements) -> Iterator[Finding]:
             "warning",
             ", ".join(r.layer for r in dead[:6]),
             f"{share:.0f} % of the {worst.units} units of {worst.layer} are zero for every example (limit {100 * DEAD:.0f} %)",
-            {"layers": [{**row, "dead_fraction": r.dead_fraction} for row, r in zip(by_layer(dead), dead)], "limit": DEAD},
+            {
+                "layers": [{**row, "dead_fraction": r.dead_fraction} for row, r in zip(by_layer(dead), dead)],
+                "limit": DEAD,
+            },
         )
 
 

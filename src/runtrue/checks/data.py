@@ -33,7 +33,12 @@ def non_finite_data(m: Measurements) -> Iterator[Finding]:
                 "fault" if lost else "note",
                 f"train {role}{tensor.name}",
                 f"{tensor.bad_rows} of {tensor.examples} examples hold {tensor.bad_values} values that are NaN or infinite",
-                {"examples": tensor.examples, "bad_examples": tensor.bad_rows, "bad_values": tensor.bad_values, "limit": 0},
+                {
+                    "examples": tensor.examples,
+                    "bad_examples": tensor.bad_rows,
+                    "bad_values": tensor.bad_values,
+                    "limit": 0,
+                },
             )
 
 
@@ -108,14 +113,19 @@ def judge_scale(tensor: TensorFacts) -> str | None:
     if not math.isfinite(tensor.mean) or tensor.alike:
         return None
     if tensor.largest > INPUT_LARGEST:
-        return f"inputs reach {tensor.largest:.4g} (mean {tensor.mean:.4g}, std {tensor.std:.4g}; limit {INPUT_LARGEST:g})"
+        return (
+            f"inputs reach {tensor.largest:.4g} (mean {tensor.mean:.4g}, std {tensor.std:.4g}; limit {INPUT_LARGEST:g})"
+        )
     if abs(tensor.mean) > INPUT_OFFSET * tensor.std:
-        return f"inputs have mean {tensor.mean:.4g} and std {tensor.std:.4g}: {abs(tensor.mean) / max(tensor.std, 1e-12):.3g} stds from 0"
+        away = abs(tensor.mean) / max(tensor.std, 1e-12)
+        return f"inputs have mean {tensor.mean:.4g} and std {tensor.std:.4g}: {away:.3g} stds from 0"
     if 0 < tensor.largest < INPUT_TINY:
         return f"inputs are at most {tensor.largest:.3g} in size (limit {INPUT_TINY:g})"
     spread = [s for s in tensor.feature_stds if s > 0]
     if len(tensor.shape) == 2 and 1 < len(spread) <= 64 and max(spread) > FEATURE_RATIO * min(spread):
-        return f"one feature has std {max(spread):.3g}, another {min(spread):.3g} (limit: a factor of {FEATURE_RATIO:g})"
+        return (
+            f"one feature has std {max(spread):.3g}, another {min(spread):.3g} (limit: a factor of {FEATURE_RATIO:g})"
+        )
     return None
 
 

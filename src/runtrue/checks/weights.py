@@ -26,7 +26,7 @@ def weight_layers(m: Measurements) -> list[Reading]:
 
 
 def by_layer(layers: list[Reading]) -> list[dict[str, Any]]:
-    keys = ("layer", "activation", "mean", "std", "raw_std", "gain", "zero_fraction", "saturated_fraction", "grad_norm", "signal_norm")
+    keys = ("layer", "activation", "mean", "std", "raw_std", "gain", "zero_fraction", "saturated_fraction", "grad_norm")
     return [{key: row[key] for key in keys} for row in (layer.to_dict() for layer in layers)]
 
 
@@ -72,7 +72,9 @@ def init_too_large(m: Measurements) -> Iterator[Finding]:
     ratio = shrinkage(layers[:-1])
     expected = m.start.baseline.start if m.start.baseline and m.start.baseline.classes else math.inf
     off = m.start.loss / expected if expected > 0 else 0.0
-    if not large and not (any(r.gain and r.gain > 2 for r in stuck)) and not (ratio > GROWN or off > LOSS_OFF) or not layers:
+    if (
+        not large and not (any(r.gain and r.gain > 2 for r in stuck)) and not (ratio > GROWN or off > LOSS_OFF)
+    ) or not layers:
         return
     worst = max(layers, key=lambda r: r.gain or 0.0)
     reasons = [f"weights of {worst.layer} amplify by {worst.gain:.3g} (std · sqrt(fan_in); limit {GAIN_LARGE:g})"]

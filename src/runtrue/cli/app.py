@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ class Format(str, Enum):
     html = "html"
 
 
-Out = Annotated[Optional[Path], typer.Option("--out", help="Where to write the page (or the JSON).", show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", help="Where to write the page (or the JSON).", show_default=False)]
 
 
 @app.callback(invoke_without_command=True)
@@ -37,17 +37,19 @@ def root(version: Annotated[bool, typer.Option("--version", help="Show the versi
 
 @app.command()
 def check(
-    target: Annotated[Optional[str], typer.Argument(help="file.py:name, package.module:name, or demo:NAME.", show_default=False)] = None,
+    target: Annotated[
+        str | None, typer.Argument(help="file.py:name, package.module:name, or demo:NAME.", show_default=False)
+    ] = None,
     budget: Annotated[str, typer.Option(help="Time to spend, such as 60s or 2m.")] = "60s",
-    only: Annotated[Optional[list[str]], typer.Option(help="Look for this cause alone (may be repeated).")] = None,
-    skip: Annotated[Optional[list[str]], typer.Option(help="Do not look for this cause (may be repeated).")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Look for this cause alone (may be repeated).")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="Do not look for this cause (may be repeated).")] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Apply the cures to a copy and check that.")] = False,
     format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
     out: Out = None,
     seed: Annotated[int, typer.Option(help="Of batches, dropout and new weights.")] = 0,
-    device: Annotated[Optional[str], typer.Option(help="Move the model there first: cpu, cuda, cuda:1, mps.")] = None,
+    device: Annotated[str | None, typer.Option(help="Move the model there first: cpu, cuda, cuda:1, mps.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List every cause that is looked for.")] = False,
-    explain: Annotated[Optional[str], typer.Option(help="Say what a cause means, and how it is recognised.")] = None,
+    explain: Annotated[str | None, typer.Option(help="Say what a cause means, and how it is recognised.")] = None,
 ) -> None:
     """Check a task: train it for a moment, name what keeps it from learning, cure that, show the proof.
 
@@ -62,13 +64,17 @@ def check(
     elif target is None:
         raise typer.BadParameter("name a target: file.py:name, package.module:name, or demo:NAME", param_hint="TARGET")
     else:
-        options = checking.Options(target, budget, tuple(only or ()), tuple(skip or ()), fix, format.value, out, seed, device)
+        options = checking.Options(
+            target, budget, tuple(only or ()), tuple(skip or ()), fix, format.value, out, seed, device
+        )
         raise typer.Exit(checking.run(options))
 
 
 @app.command()
 def lab(
-    name: Annotated[Optional[str], typer.Argument(help="The experiment; without it, all are listed.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="The experiment; without it, all are listed.", show_default=False)
+    ] = None,
     format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
     out: Out = None,
     seeds: Annotated[int, typer.Option(help="How many seeds to average over.")] = 3,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from runtrue import diagnosis
 from runtrue.budget import Say
 from runtrue.checks import CHECKS
 from runtrue.cli import targets
+from runtrue.cli.output import cannot_write, fail, write_or_print
 from runtrue.report import Report
 from runtrue.report.text import print_report
 from runtrue.task import Task, TaskError
@@ -63,7 +63,7 @@ def run(options: Options) -> int:
 def show(report: Report, options: Options, cured: Report | None) -> int:
     try:
         if options.format == "json":
-            _write_or_print(report.to_json(), options.out)
+            write_or_print(report.to_json(), options.out)
         elif options.format == "html":
             print(report.to_html(options.out or PAGE))
         else:
@@ -72,22 +72,16 @@ def show(report: Report, options: Options, cured: Report | None) -> int:
                 print(f"\nafter the cure: {'no fault' if cured.ok else ', '.join(f.cause for f in cured.faults)}")
             print(f"report: {report.to_html(options.out or PAGE)}")
     except OSError as error:
-        return fail(f"the report could not be written to {options.out or PAGE}: {error.strerror or error}; choose another place by --out")
+        return cannot_write(error, options.out or PAGE)
     return 0 if report.ok else 1
 
 
 def recheck(task: Task, report: Report, options: Options, say: Say) -> Report:
     """The cured copy, checked again."""
     cured = diagnosis.fix(task, report, seed=options.seed)
-    return diagnosis.check(cured.task, budget=seconds(options.budget), skip=options.skip, seed=options.seed, progress=say)
-
-
-def _write_or_print(text: str, out: Path | None) -> None:
-    if out is None:
-        print(text)
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
+    return diagnosis.check(
+        cured.task, budget=seconds(options.budget), skip=options.skip, seed=options.seed, progress=say
+    )
 
 
 def seconds(text: str) -> float:
@@ -122,11 +116,6 @@ def progress() -> Iterator[Say]:
         yield lambda what, left: status.update(f"{what.replace('[', '(').replace(']', ')')}  ·  {left:.0f} s left")
 
 
-def fail(message: str) -> int:
-    print(f"runtrue: {message}", file=sys.stderr)
-    return 2
-
-
 def show_list() -> None:
     width = max(map(len, CHECKS))
     for cause, known in CHECKS.items():
@@ -140,5 +129,7 @@ def show_explanation(cause: str) -> None:
             diagnosis.choose((cause,), ())
         except ValueError as error:
             raise SystemExit(fail(str(error))) from error
-        raise SystemExit(fail(f"{cause} is a known cause, but this version has no check for it (`runtrue check --list`)"))
+        raise SystemExit(
+            fail(f"{cause} is a known cause, but this version has no check for it (`runtrue check --list`)")
+        )
     print(f"{cause} ({known.stage})\n\n{known.explanation}")

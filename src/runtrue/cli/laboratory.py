@@ -5,33 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from runtrue import lab
-from runtrue.cli.checking import _write_or_print, fail
+from runtrue.cli.output import cannot_write, fail, write_or_print
 
 
 def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int:
     """Exit code: 0 it ran (whether or not its claim held), 2 the call is wrong."""
     if name is None:
-        for experiment, claim in lab.listing():
-            print(f"{experiment:<12}{claim}")
+        print(lab.listing())
         return 0
     try:
         result = lab.run(name, **settings)
-    except (ValueError, KeyError) as error:
+    except (ValueError, TypeError) as error:
         return fail(str(error))
     page = out or Path(f"runtrue-lab-{name}.html")
     try:
         if format == "json":
-            _write_or_print(result.to_json(), out)
+            write_or_print(result.to_json(), out)
         elif format == "html":
             print(result.to_html(page))
         else:
+            from rich.console import Console
+
             from runtrue.lab.text import print_experiment
 
             print_experiment(result, Console())
             print(f"page: {result.to_html(page)}")
     except OSError as error:
-        return fail(f"the page could not be written to {page}: {error.strerror or error}; choose another place by --out")
+        return cannot_write(error, page)
     return 0

@@ -33,14 +33,18 @@ def _import(place: str) -> ModuleType:
     except TaskError:
         raise
     except SystemExit as error:
-        raise TaskError(f"{place} ended the program while it was imported (exit {error.code}): guard it by if __name__ == '__main__'") from error
+        raise TaskError(
+            f"{place} ended the program while it was imported (exit {error.code}): guard it by if __name__ == '__main__'"
+        ) from error
     except Exception as error:
         raise TaskError(f"{place} cannot be imported:\n{own_lines(error)}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise TaskError(f"there is no file {path}" + (" (it is a folder)" if path.is_dir() else f" (looked in {Path.cwd()})"))
+        raise TaskError(
+            f"there is no file {path}" + (" (it is a folder)" if path.is_dir() else f" (looked in {Path.cwd()})")
+        )
     name = path.stem if path.stem.isidentifier() else "runtrue_target"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
@@ -83,7 +87,12 @@ def _find(module: ModuleType, name: str, place: str) -> Any:
 
 def _what_there_is(module: ModuleType, name: str) -> str:
     public = [n for n, v in vars(module).items() if not n.startswith("_") and not inspect.ismodule(v)]
-    own = [n for n in public if getattr(getattr(module, n), "__module__", module.__name__) == module.__name__ or isinstance(getattr(module, n), Task)]
+    own = [
+        n
+        for n in public
+        if getattr(getattr(module, n), "__module__", module.__name__) == module.__name__
+        or isinstance(getattr(module, n), Task)
+    ]
     near = difflib.get_close_matches(name, own, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{hint}. It has: {', '.join(own) or 'no names of its own'}"

@@ -7,7 +7,10 @@ batch normalisation (Ioffe & Szegedy 2015) in front of the activation, with the 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -17,13 +20,19 @@ from runtrue.lab.experiment import Experiment, Row
 from runtrue.lab.init_judge import judge, with_published
 from runtrue.lab.init_measure import LARGE_NORMALIZED, SCHEMES, Draw, averaged, draw, measure
 
+if TYPE_CHECKING:
+    from runtrue.report.blocks import Block
+
 DATA = ("gaussian", "fashion-mnist")
 IMAGES = 3000
 """Fashion-MNIST images that ship with runtrue for training."""
 LIMITS = {"depth": (1, 200), "width": (2, 5000), "samples": (2, 100_000), "seeds": (1, 100), "seed": (0, 2**31)}
 """Smallest and largest value of each number; a spread over the batch needs two samples."""
-MOST_VALUES = 100_000_000
-"""Outputs of one network that may be held at a time: with their gradients 0.8 GB."""
+MOST_VALUES = 50_000_000
+"""Outputs that one network may have: with their gradients 0.4 GB."""
+MOST_AT_ONCE = 4
+"""Networks measured at a time: 1.6 GB at the most."""
+T = TypeVar("T")
 LOSS = "L = sum(R * h_L) / N, R a fixed unit Gaussian (N, H); grad_norm is the 2-norm of dL/dh_l, for layer 0 of dL/dx"
 COMPARABLE = {"width": 500, "data": "gaussian"}
 """Settings of the published figures. Depth only adds layers. One draw of a ReLU network is off
@@ -86,18 +95,30 @@ def measured(settings: dict[str, Any]) -> tuple[dict[str, list[Row]], dict[str, 
     """(readings averaged over the seeds, histograms of the first seed), each by series."""
     runs: dict[str, list[list[Row]]] = {key: [] for key in SCHEMES}
     histograms: dict[str, list[Row]] = {}
-    first = settings["seed"]
+    first, large = settings["seed"], []
     for seed in range(first, first + settings["seeds"]):
         drawn = drawn_for(settings, seed)
-        for key, scheme in SCHEMES.items():
-            rows, counted = measure(scheme, drawn)
+        schemes = [*SCHEMES.values(), *([LARGE_NORMALIZED] if seed == first else [])]
+        found = in_parallel([partial(measure, scheme, drawn) for scheme in schemes])
+        for key, (rows, counted) in zip(SCHEMES, found, strict=False):
             runs[key].append(rows)
             histograms.setdefault(key, counted)
+        large = found[-1][0] if seed == first else large
     series = {key: averaged(rows) for key, rows in runs.items()}
-    large, _ = measure(LARGE_NORMALIZED, drawn_for(settings, first))
     for row, other in zip(series["batchnorm"], large, strict=True):
         row["std_large_weights"] = other["std"]
     return series, histograms
+
+
+def in_parallel(jobs: Sequence[Callable[[], T]]) -> list[T]:
+    """What the jobs return. Each runs on one core: threads inside an operation wait for one another, and on a busy machine
+    the experiment took ten times as long. The sums are then the same on every machine, too."""
+    cores = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(min(cores, MOST_AT_ONCE), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return [done.result() for done in [pool.submit(job) for job in jobs]]
+    finally:
+        torch.set_num_threads(cores)
 
 
 def drawn_for(settings: dict[str, Any], seed: int) -> Draw:
@@ -108,14 +129,14 @@ def drawn_for(settings: dict[str, Any], seed: int) -> Draw:
 def inputs_for(settings: dict[str, Any], generator: Generator) -> Tensor:
     """(N, width) of unit Gaussian, or (N, 784) of images, others for each seed."""
     if settings["data"] == "gaussian":
-        return torch.randn(settings["samples"], settings["width"], generator=generator)
+        return torch.randn(settings["samples"], settings["width"], generator=generator, dtype=torch.float32)
     from runtrue.datasets import fashion_mnist
 
     images, _ = fashion_mnist(flat=True)
     return images[torch.randperm(len(images), generator=generator)[: settings["samples"]]]
 
 
-def blocks(experiment: Experiment) -> Any:
+def blocks(experiment: Experiment) -> list[Block]:
     """The figures and tables of the page."""
     from runtrue.lab.figure import init_blocks
 

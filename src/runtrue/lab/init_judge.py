@@ -18,7 +18,7 @@ VANISHED = 1e-3
 MOSTLY = 0.8
 """Share of saturated outputs from which a layer counts as saturated. Measured 0.93 in every layer; Xavier at most 0.07."""
 CENTRED = 0.1
-"""|mean| over spread up to which the mean looks fine. Measured 0.001; up to 0.005 in one draw, with images up to 0.043 (30 seeds)."""
+"""|mean| over spread up to which the mean looks fine. Measured 0.001; in single draws of images up to 0.043."""
 SLOWLY = 0.7
 """Least share of the spread that every layer keeps in a slow fall: √½ = 0.71 is Xavier with ReLU. Measured 0.77 and above."""
 BROAD = 0.1
@@ -162,9 +162,9 @@ def batchnorm(rows: Sequence[Row], without: Sequence[Row]) -> Judgement:
     saturated = max(row["saturated_fraction"] for row in rows[1:])
     words = (
         f"with the weights N(0, 0.01²) the spread at layer {len(rows) - 1} is {few(rows[-1]['std'], 3)} "
-        f"({few(without[-1]['std'], 2)} without batch normalisation); over the layers its largest is {ratio:.3f} times its smallest; "
-        f"at most {saturated:.0%} of the outputs are saturated; the gradient at the input is {few(gradient, 2)} of that at the "
-        f"output. Weights N(0, 1) give the same spreads within {differs:.2%}."
+        f"({few(without[-1]['std'], 2)} without batch normalisation); over the layers its largest is {ratio:.3f} times its "
+        f"smallest; at most {saturated:.0%} of the outputs are saturated; the gradient at the input is {few(gradient, 2)} of "
+        f"that at the output. Weights N(0, 1) give the same spreads within {differs:.2%}."
     )
     held = (
         ratio <= ALIKE

@@ -58,8 +58,8 @@ class Draw:
 def draw(inputs: Tensor, depth: int, width: int, generator: Generator) -> Draw:
     sizes = [inputs.shape[1], *[width] * depth]
     pairs = zip(sizes[1:], sizes[:-1], strict=True)
-    weights = tuple(normal(torch.empty(pair), 1.0, generator) for pair in pairs)
-    return Draw(inputs, weights, torch.randn(len(inputs), width, generator=generator))
+    weights = tuple(normal(torch.empty(pair, dtype=torch.float32), 1.0, generator) for pair in pairs)
+    return Draw(inputs, weights, torch.randn(len(inputs), width, generator=generator, dtype=torch.float32))
 
 
 def outputs_of(scheme: Scheme, drawn: Draw) -> list[Tensor]:

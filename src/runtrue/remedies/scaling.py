@@ -110,7 +110,9 @@ def constants(tensor: TensorFacts) -> tuple[Tensor, Tensor, str]:
     if not tensor.feature_stds or (len(tensor.shape) == 2 and len(tensor.feature_stds) > MANY and _one_unit(tensor)):
         return torch.tensor(tensor.mean, dtype=dtype), torch.tensor(tensor.std or 1.0, dtype=dtype), "all"
     means, stds = torch.tensor(tensor.feature_means), torch.tensor(tensor.feature_stds)
-    floor = FLOOR * float(stds.square().mean().sqrt()) if len(stds) > MANY else 1e-6 * float(means.abs().max() + stds.max())
+    floor = (
+        FLOOR * float(stds.square().mean().sqrt()) if len(stds) > MANY else 1e-6 * float(means.abs().max() + stds.max())
+    )
     stds = torch.where(stds > floor, stds, torch.full_like(stds, floor) if len(stds) > MANY else torch.ones_like(stds))
     shape = (-1,) + (1,) * (len(tensor.shape) - 2) if len(tensor.shape) > 3 else (-1,)
     return means.to(dtype).reshape(shape), stds.to(dtype).reshape(shape), "feature"
@@ -124,7 +126,13 @@ def _one_unit(tensor: TensorFacts) -> bool:
 
 def _input_code(tensor: TensorFacts, place: str, per: str) -> str:
     name = f"inputs{place}"
-    dims = "0" if len(tensor.shape) <= 2 else "(0, 1)" if len(tensor.shape) == 3 else str((0, *range(2, len(tensor.shape))))
+    dims = (
+        "0"
+        if len(tensor.shape) <= 2
+        else "(0, 1)"
+        if len(tensor.shape) == 3
+        else str((0, *range(2, len(tensor.shape))))
+    )
     keep = ", keepdim=True" if len(tensor.shape) > 3 else ""
     over = f"dim={dims}{keep}" if per == "feature" else ""
     return (

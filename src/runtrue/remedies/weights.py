@@ -20,7 +20,14 @@ from runtrue.task import Task, forward, split
 
 EXAMPLES = 64  # enough to trace, and for the variances that LSUV measures
 
-WEIGHTS = ("init-too-small", "init-too-large", "init-symmetric", "vanishing-gradient", "exploding-gradient", "dead-units")
+WEIGHTS = (
+    "init-too-small",
+    "init-too-large",
+    "init-symmetric",
+    "vanishing-gradient",
+    "exploding-gradient",
+    "dead-units",
+)
 
 
 @remedy(*WEIGHTS)
@@ -58,8 +65,10 @@ def by_the_data(finding: Finding, measured: Measurements, box: Sandbox) -> Itera
 @remedy("vanishing-gradient", "exploding-gradient", "dead-units")
 def normalize(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
     """Batch normalization in front of the activations (N1.6; Ioffe and Szegedy 2015)."""
-    layers = [r for r in measured.start.layers[:-1] if r.kind in ("linear", "conv") and r.activation and not r.normalized]
-    names = tuple(r.layer for r in layers if isinstance(_module(box.model, r.layer), (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)))
+    layers = [
+        r for r in measured.start.layers[:-1] if r.kind in ("linear", "conv") and r.activation and not r.normalized
+    ]
+    names = tuple(r.layer for r in layers if isinstance(_module(box.model, r.layer), tuple(kind for kind, _ in NORMS)))
     if not names or measured.data.batch_size < 4 or any(r.calls > 1 for r in layers):
         return
     code = (
@@ -71,15 +80,23 @@ def normalize(finding: Finding, measured: Measurements, box: Sandbox) -> Iterato
     yield Remedy(f"BatchNorm in front of {len(names)} activations", False, code, lambda task: _with_norms(task, names))
 
 
+NORMS = (
+    (nn.Linear, nn.BatchNorm1d),
+    (nn.Conv1d, nn.BatchNorm1d),
+    (nn.Conv2d, nn.BatchNorm2d),
+    (nn.Conv3d, nn.BatchNorm3d),
+)
+
+
 def _with_norms(task: Task, names: tuple[str, ...]) -> Task:
     """Each named layer followed by a batch normalization; an optimizer that is built already is told of the new parameters."""
     model = task.model
     assert isinstance(model, nn.Module)
-    norms = {nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
     for name in names:
-        layer = _module(model, name)
-        width = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels  # type: ignore[union-attr]
-        norm = norms[next(kind for kind in norms if isinstance(layer, kind))](width).to(layer.weight.device)  # type: ignore[union-attr, arg-type]
+        layer = model.get_submodule(name)
+        weight = layer.weight
+        assert isinstance(weight, nn.Parameter)
+        norm = next(norm for kind, norm in NORMS if isinstance(layer, kind))(len(weight)).to(weight.device)
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, nn.Sequential(layer, norm))
     return optimizing_all(task) if isinstance(task.optimizer, Optimizer) else task

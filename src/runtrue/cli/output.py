@@ -1,0 +1,25 @@
+"""Where answers go: text to stdout or a file, what went wrong to stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def write_or_print(text: str, out: Path | None) -> None:
+    """To the file, with its folders made, or to stdout."""
+    if out is None:
+        print(text)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+
+
+def fail(message: str) -> int:
+    """Say what is wrong; the exit code for a call or a target that is."""
+    print(f"runtrue: {message}", file=sys.stderr)
+    return 2
+
+
+def cannot_write(error: OSError, path: Path) -> int:
+    return fail(f"{path} could not be written: {error.strerror or error}; choose another place by --out")

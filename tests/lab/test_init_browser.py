@@ -1,0 +1,50 @@
+"""The page of the experiment in a real browser: all figures drawn, nothing loaded, readable on a telephone and in the dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+
+from runtrue import lab
+
+pytestmark = pytest.mark.slow
+CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")
+FLAGS = [f"--{flag}" for flag in ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync")]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = lab.run("init", seeds=1)
+    return found.to_html(tmp_path_factory.mktemp("page") / "init.html")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1000), ("dark", 1000), ("light", 390)])
+def test_page(browser: Any, page_file: Path, scheme: str, width: int) -> None:
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+    page.goto(page_file.as_uri())
+    page.wait_for_function("document.querySelectorAll('.plot svg').length === 13")
+    assert said == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    spilled = page.evaluate("[...document.querySelectorAll('.plot')].map(box => box.scrollWidth - box.clientWidth)")
+    assert max(spilled) <= 0
+    page.close()
