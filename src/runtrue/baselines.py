@@ -51,7 +51,7 @@ def _classes(calls: list[LossCall]) -> Baseline | None:
     """ln C at the start (all classes alike); entropy of the class frequencies for the best constant."""
     count = calls[0].input.shape[1] if calls[0].input.dim() > 1 else calls[0].input.shape[0]
     if calls[0].target.is_floating_point():
-        share = torch.cat([c.target.detach().double().flatten(0, -2) for c in calls]).mean(0)
+        share = torch.cat([c.target.detach().double().movedim(1, -1).flatten(0, -2) for c in calls]).mean(0)
     else:
         labels = torch.cat([c.target.detach().flatten() for c in calls])
         labels = labels[labels != calls[0].options.get("ignore_index", -100)]

@@ -384,6 +384,8 @@ class Diagnosis:
         return False
 
     def _beyond_plan(self, remedy: Remedy) -> bool:
+        if not self.measured.rate > 0:
+            return True
         treated = remedy.treat(self.box.start())
         factor = optimizers.rate(self.box.optimizer(treated)) / self.measured.rate
         self.box.start()

@@ -150,7 +150,7 @@ class _Running:
             center = ((each + self.sum).sum() / total.clamp(min=1)).float().double()
             apart = self.shift - center
             self.square = (self.square + 2 * apart * self.sum + self.count * apart.square()).sum()
-            self.sum, self.count, self.shift = torch.zeros_like(total), total, center
+            self.sum, self.count, self.shift = (self.count * apart + self.sum).sum(), total, center
         around = torch.where(good, kept.double() - self.shift, torch.zeros(()).double())
         self.count, self.sum = self.count + good.sum(), self.sum + around.sum()
         self.square = self.square + around.square().sum()

@@ -165,7 +165,7 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
             wiring=_wiring(task, tape, box), no_gradient=_why_no_gradient(task, tape),
             outputs_have_gradient=any(t.requires_grad for t in tensors_of(outputs) if isinstance(t, Tensor)),
         )  # fmt: skip
-    loss.backward()
+    _backward(loss)
     _read_more_batches(box, task, probe)
     wiring, weights = _step_and_compare(box, task, tape)
     whole = baseline(probe.losses)
@@ -177,6 +177,13 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
         wiring=wiring,
         gradient_norm=_gradient_norm(task.model),
     )
+
+
+def _backward(loss: Tensor) -> None:
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        raise TaskError(f"the backward pass failed: {blame(error)}") from error
 
 
 def _read(tape: Tape, probe: probes.Probe, weights: Mapping[Any, Tensor]) -> tuple[probes.Reading, ...]:
@@ -223,7 +230,7 @@ def _step_and_compare(box: Sandbox, task: Task, tape: Tape) -> tuple[Wiring, dic
     if not isinstance(optimizer, torch.optim.LBFGS):
         try:
             optimizer.step()
-        except RuntimeError as error:
+        except Exception as error:
             raise TaskError(f"the optimizer's step failed: {blame(error)}") from error
     weights = probes.weight_values(tape.layers, before)
     return wiring, weights

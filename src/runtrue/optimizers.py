@@ -66,6 +66,18 @@ def with_rate(make: Callable[..., Optimizer] | Optimizer, factor: float) -> Call
     return scaled
 
 
+def at_rate(make: Callable[..., Optimizer] | Optimizer, rate: float) -> Callable[..., Optimizer] | Optimizer:
+    """The same optimizer, or function that makes one, with this learning rate in every group."""
+
+    def given(parameters: Any) -> Optimizer:
+        made = twin(make) if isinstance(make, Optimizer) else make(parameters)
+        for group in made.param_groups:
+            group["lr"] = rate
+        return made
+
+    return given(None) if isinstance(make, Optimizer) else given
+
+
 def _scale(optimizer: Optimizer, factor: float) -> Optimizer:
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * factor

@@ -111,15 +111,20 @@ def weight_values(layers: list[Layer], initial: Mapping[int, Tensor]) -> dict[tu
                 continue
             before = initial.get(id(weight), weight)
             values[layer, "weight_norm"] = stats.norm(before)
-            if isinstance(weight, nn.Parameter) and weight.grad is not None:
-                values[layer, "grad_norm"] = stats.norm(weight.grad)
+            gradient = dense(weight.grad) if isinstance(weight, nn.Parameter) else None
+            if gradient is not None:
+                values[layer, "grad_norm"] = stats.norm(gradient)
+                values[layer, "grad_spread"] = row_spread(gradient)
             values[layer, "update_norm"] = stats.norm(weight.detach() - before)
             values[layer, "weight_std"] = stats.moments(before)[1]
             values[layer, "row_spread"] = row_spread(before)
             values[layer, "bias_spread"] = row_spread(initial.get(id(layer.bias), layer.bias))
-            if weight.grad is not None:
-                values[layer, "grad_spread"] = row_spread(weight.grad)
     return values
+
+
+def dense(gradient: Tensor | None) -> Tensor | None:
+    """A sparse gradient (of an embedding) as the values it has."""
+    return gradient.coalesce().values() if gradient is not None and gradient.is_sparse else gradient
 
 
 def row_spread(weight: Tensor | None) -> Tensor:

@@ -128,6 +128,8 @@ def _back_to_start(restore: Restore, model: nn.Module) -> Restore:
 
 
 def _refuse_unusable(model: nn.Module) -> None:
+    if next(model.parameters(), None) is None:
+        raise TaskError(f"the model ({type(model).__name__}) has no parameters: there is nothing to train")
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise TaskError(

@@ -68,7 +68,7 @@ def moments(x: Tensor) -> Tensor:
     mean, square = (total / x.numel() for total in torch.stack((x.sum(), _square32(x))).tolist())
     variance = square - mean * mean
     if FAINT_SQUARE < square < math.inf and variance > CANCELLED * square:
-        return torch.tensor((mean, math.sqrt(variance)))
+        return torch.tensor((mean, math.sqrt(variance)), dtype=torch.float32)
     return _two_pass(x.double()).float()
 
 
@@ -86,14 +86,15 @@ def norm(x: Tensor) -> Tensor:
 
 def rms(x: Tensor) -> Tensor:
     """Root mean square ‖x‖₂ / √n, shape (). What is not finite: as in `norm`; NaN of no elements."""
-    return norm(x) / torch.full((), x.numel(), device=x.device).sqrt()
+    total = norm(x)
+    return total / torch.full_like(total, x.numel()).sqrt()
 
 
 def global_norm(tensors: Sequence[Tensor]) -> Tensor:
     """‖·‖₂ over all elements of all tensors (the norm that gradient clipping looks at), shape (), on the first one's device."""
     real = [_floating(x) for x in tensors if x.numel()]
     if not real:
-        return torch.zeros(())
+        return torch.zeros((), dtype=torch.float32)
     home = real[0].device
     total = _joined(torch._foreach_norm(real), home)
     least = math.sqrt(FAINT_SQUARE * sum(x.numel() for x in real))

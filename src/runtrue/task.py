@@ -85,7 +85,8 @@ class Task:
     def built(self) -> Task:
         """The same task with its model built, if it was a function."""
         if isinstance(self.model, nn.Module):
-            return self
+            plain = getattr(self.model, "_orig_mod", self.model)  # torch.compile's wrapper: the same parameters inside
+            return self if plain is self.model else self.replace(model=plain)
         try:
             model = self.model()
         except Exception as error:
@@ -165,7 +166,7 @@ def blame(error: BaseException) -> str:
 def _attempt(call: Callable[..., Any], arguments: tuple[Any, ...], what: str) -> Any:
     try:
         return call(*arguments)
-    except (TaskError, torch.OutOfMemoryError):
+    except TaskError:
         raise
     except Exception as error:
         raise TaskError(f"{what}: {blame(error)}") from error

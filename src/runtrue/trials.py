@@ -84,9 +84,10 @@ def run(
         waiting: list[Tensor] = []
         for step in range(steps):
             waiting.append(take_step(box, task, optimizer, draw(step)))
-            if len(waiting) == FLUSH or step == steps - 1 or len(losses) + len(waiting) <= 2:
+            late = time.monotonic() > deadline
+            if late or len(waiting) == FLUSH or step == steps - 1 or len(losses) + len(waiting) <= 2:
                 losses += _flush(waiting)
-                if _is_over(losses, until) or time.monotonic() > deadline:
+                if late or _is_over(losses, until):
                     break
     except TaskError as failure:
         if treat is None and not losses:
@@ -158,7 +159,7 @@ def _flush(waiting: list[Tensor]) -> list[float]:
 def _is_over(losses: list[float], until: float | None) -> bool:
     last = losses[-1]
     if not math.isfinite(last) or last > LOST * (abs(losses[0]) + 1e-12):
-        losses[-1] = math.nan if not math.isfinite(last) else last
+        losses[-1] = math.inf if math.isfinite(last) else last
         return True
     recent = losses[-5:]
     return until is not None and len(losses) >= 5 and sum(recent) / len(recent) <= until
@@ -187,5 +188,6 @@ def judge_progress(curve: Curve, constant: float | None) -> float:
     """
     if curve.diverged:
         return -math.inf
-    reference = constant if constant is not None and constant > 0 else abs(curve.start)
-    return (reference - curve.end) / reference if reference > 0 else 0.0
+    if constant is not None and constant > 0:
+        return (constant - curve.end) / constant
+    return (curve.start - curve.end) / max(abs(curve.start), 1e-12)

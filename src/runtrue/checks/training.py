@@ -21,6 +21,8 @@ def underfitting(m: Measurements) -> Iterator[Finding]:
     small = m.small
     if small is None or small.memorised or judge_progress(m.reference, m.constant) >= STUCK:
         return
+    if m.constant is None and small.end < 0.99 * small.start:
+        return  # where the loss ends at best is not known: any fall may be all there is
     how = "the task's own optimizer or Adam" if small.with_adam else "the task's own optimizer"
     yield Finding(
         "underfitting",

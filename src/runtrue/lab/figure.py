@@ -29,6 +29,8 @@ INSIDE = {"labelAlign": "left", "labelBaseline": "bottom", "labelPadding": 0, "l
 """Numbers of an upright axis on its grid lines, inside the plot: panels then fill the page's width exactly."""
 MARGIN = 0.13
 """Room for these numbers, as a share of the layers."""
+HEADROOM = 1.25
+"""Upper end of a linear axis over its largest value: the number on the topmost grid line stays below the panel's name."""
 POWERS = {
     "tickCount": 5,
     "labelExpr": "datum.value >= 0.01 && datum.value <= 1000 ? format(datum.value, '~g')"
@@ -115,6 +117,9 @@ def overview_spec(series: Mapping[str, Sequence[Row]]) -> Spec:
 def mean_and_spread(rows: Sequence[Row]) -> Spec:
     """Two panels on one scale, so that the noise of a mean near 0 looks as small as it is."""
     panels = {"mean": "mean", "std": "spread"}
+    high = max(row[key] for row in rows for key in panels)
+    low = min(0.0, *(row["mean"] for row in rows))
+    scale = {"domain": [low, HEADROOM * high], "nice": False}
     points = [{"layer": row["layer"], "panel": panels[key], "value": row[key]} for key in panels for row in rows]
     colour = {
         "field": "panel",
@@ -134,6 +139,7 @@ def mean_and_spread(rows: Sequence[Row]) -> Spec:
                     "field": "value",
                     "type": "quantitative",
                     "title": None,
+                    "scale": scale,
                     "axis": {**INSIDE, **NUMBERS, "tickCount": 3},
                 },
                 "color": colour,
@@ -145,12 +151,13 @@ def mean_and_spread(rows: Sequence[Row]) -> Spec:
 
 def panels_of(rows: Sequence[Row], names: Sequence[str]) -> Spec:
     """Panels side by side; the page puts them one under the other where the screen is narrow."""
-    header = {"title": None, "labelFontSize": 13, "labelFontWeight": 600, "labelAnchor": "start", "labelPadding": 16}
+    header = {"title": None, "labelFontSize": 13, "labelFontWeight": 600, "labelAnchor": "start"}
     return {
         "data": {"values": list(rows)},
         "columns": len(names),
         "facet": {"field": "panel", "type": "nominal", "sort": list(names), "title": None, "header": header},
         "spacing": 34,
+        "bounds": "flush",
     }
 
 

@@ -95,7 +95,8 @@ def measured(settings: dict[str, Any]) -> tuple[dict[str, list[Row]], dict[str, 
     """(readings averaged over the seeds, histograms of the first seed), each by series."""
     runs: dict[str, list[list[Row]]] = {key: [] for key in SCHEMES}
     histograms: dict[str, list[Row]] = {}
-    first, large = settings["seed"], []
+    large: list[Row] = []
+    first = settings["seed"]
     for seed in range(first, first + settings["seeds"]):
         drawn = drawn_for(settings, seed)
         schemes = [*SCHEMES.values(), *([LARGE_NORMALIZED] if seed == first else [])]

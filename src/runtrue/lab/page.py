@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtrue.lab.experiment import Experiment
-from runtrue.report.blocks import Block, Chart, Facts, Section, Table, Tone
+from runtrue.report.blocks import Block, Chart, Facts, Section, Tone
 from runtrue.report.html import replace_text
 from runtrue.report.page import render_fragment, render_page
 
@@ -50,9 +50,9 @@ def tone(experiment: Experiment) -> Tone:
     return "good" if experiment.held else "bad"
 
 
-def parts(experiment: Experiment) -> Table:
-    rows = [(part.code, part.claim, "held" if part.held else "not held") for part in experiment.judgements]
-    return Table(("part", "claim", "measured"), rows)
+def parts(experiment: Experiment) -> Facts:
+    """Each part of the claim under its code, with whether it held."""
+    return Facts({f"{part.code}: {'held' if part.held else 'not held'}": part.claim for part in experiment.judgements})
 
 
 def said(value: object) -> str:
