@@ -58,7 +58,8 @@ def _rebind_function(function: types.FunctionType, memo: dict[int, Any]) -> type
     for cell, content in zip(cells, _cells(function).values()):
         cell.cell_contents = rebind(content, memo)
     other.__defaults__ = tuple(rebind(item, memo) for item in function.__defaults__ or ()) or None
-    other.__kwdefaults__ = function.__kwdefaults__
+    other.__kwdefaults__ = {name: rebind(item, memo) for name, item in (function.__kwdefaults__ or {}).items()} or None
+    other.__dict__.update(function.__dict__)
     return other
 
 
@@ -72,7 +73,7 @@ def _held(value: Any) -> dict[str, Any]:
     """What a function or a small object holds on to, by name."""
     if isinstance(value, types.FunctionType):
         defaults = {f"default {i}": item for i, item in enumerate(value.__defaults__ or ())}
-        return _cells(value) | _named_globals(value) | defaults
+        return _cells(value) | _named_globals(value) | defaults | (value.__kwdefaults__ or {})
     if isinstance(value, types.MethodType):
         return {"self": value.__self__}
     if isinstance(value, functools.partial):

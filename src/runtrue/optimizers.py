@@ -78,6 +78,19 @@ def at_rate(make: Callable[..., Optimizer] | Optimizer, rate: float) -> Callable
     return given(None) if isinstance(make, Optimizer) else given
 
 
+def without_decay(make: Callable[..., Optimizer] | Optimizer) -> Callable[..., Optimizer] | Optimizer:
+    """The same optimizer, or function that makes one, with no weight decay in any group."""
+
+    def given(parameters: Any) -> Optimizer:
+        made = twin(make) if isinstance(make, Optimizer) else make(parameters)
+        for group in made.param_groups:
+            if group.get("weight_decay"):
+                group["weight_decay"] = 0.0
+        return made
+
+    return given(None) if isinstance(make, Optimizer) else given
+
+
 def _scale(optimizer: Optimizer, factor: float) -> Optimizer:
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * factor

@@ -115,7 +115,7 @@ def weight_values(layers: list[Layer], initial: Mapping[int, Tensor]) -> dict[tu
             if gradient is not None:
                 values[layer, "grad_norm"] = stats.norm(gradient)
                 values[layer, "grad_spread"] = row_spread(gradient)
-            values[layer, "update_norm"] = stats.norm(weight.detach() - before)
+            values[layer, "update_norm"] = change_norm(weight, before)
             values[layer, "weight_std"] = stats.moments(before)[1]
             values[layer, "row_spread"] = row_spread(before)
             values[layer, "bias_spread"] = row_spread(initial.get(id(layer.bias), layer.bias))
@@ -127,15 +127,24 @@ def dense(gradient: Tensor | None) -> Tensor | None:
     return gradient.coalesce().values() if gradient is not None and gradient.is_sparse else gradient
 
 
+def change_norm(after: Tensor, before: Tensor) -> Tensor:
+    """‖after − before‖, a part at a time: the difference of a large weight would be a copy of it."""
+    parts = zip(after.detach().reshape(-1).split(PART), before.reshape(-1).split(PART))
+    return torch.stack([stats.norm(a - b) for a, b in parts]).norm()
+
+
 def row_spread(weight: Tensor | None) -> Tensor:
     """max over units of ‖row − first row‖, relative to the largest row's norm; 0 if all rows are equal (also all zero)."""
     if weight is None or weight.numel() == 0:
         return torch.zeros(())
     rows = weight.detach().flatten(1) if weight.dim() > 1 else weight.detach().unsqueeze(1)
-    size = rows.norm(dim=1).max()
-    return torch.where(size > 0, (rows - rows[:1]).norm(dim=1).max() / size, torch.zeros_like(size))
+    parts = rows.split(max(1, PART // rows.shape[1]))
+    size = torch.stack([part.norm(dim=1).max() for part in parts]).max()
+    apart = torch.stack([(part - rows[:1]).norm(dim=1).max() for part in parts]).max()
+    return torch.where(size > 0, apart / size, torch.zeros_like(size))
 
 
+PART = 2**18  # numbers taken at a time where a difference is formed: 1 MB of float32
 SPREAD_NONE = 1e-5  # float32 sums of equal terms in another order differ by about 1e-7 of their size
 
 

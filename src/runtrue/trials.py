@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from runtrue import batches as data
+from runtrue import optimizers
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError, blame
 
@@ -171,14 +172,14 @@ def small_set(box: Sandbox, count: int = 16) -> Any:
 
 
 def without_regularization(task: Task) -> Task:
-    """Dropout and weight decay off, in place on the model (N3.1)."""
+    """Dropout off, in place on the model; weight decay off, in an optimizer of its own (N3.1)."""
     assert isinstance(task.model, nn.Module)
     for module in task.model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
         elif isinstance(getattr(module, "dropout", None), float):  # recurrent layers and attention
             module.dropout = 0.0  # type: ignore[assignment]
-    return task
+    return task if task.optimizer is None else task.replace(optimizer=optimizers.without_decay(task.optimizer))
 
 
 def judge_progress(curve: Curve, constant: float | None) -> float:
@@ -186,7 +187,7 @@ def judge_progress(curve: Curve, constant: float | None) -> float:
 
     Without a known baseline the loss at the start takes its place.
     """
-    if curve.diverged:
+    if curve.diverged or math.isnan(curve.start):
         return -math.inf
     if constant is not None and constant > 0:
         return (constant - curve.end) / constant

@@ -44,8 +44,8 @@ def init_blocks(experiment: Experiment) -> list[Block]:
     last = len(next(iter(experiment.series.values()))) - 1
     caption = (
         f"Left: the standard deviation of each layer's outputs, from the input (0) to layer {last}. Right: the norm of the "
-        "loss's gradient with respect to them. Both axes are logarithmic. A network whose line stays level in both lets the "
-        "signal and the gradient through."
+        "loss's gradient with respect to them. Both on the same logarithmic axis. A network whose line stays level in both lets "
+        "the signal and the gradient through."
     )
     overview = Chart(overview_spec(experiment.series), caption, overview_alt(experiment.series))
     told: set[str] = set()
@@ -94,12 +94,11 @@ def overview_spec(series: Mapping[str, Sequence[Row]]) -> Spec:
         "field": "value",
         "type": "quantitative",
         "title": None,
-        "scale": {"type": "log", "nice": False, "padding": 16},
+        "scale": {"type": "log", "nice": False, "padding": 30},
         "axis": {**INSIDE, **POWERS},
     }
     return {
         **panels_of(rows, list(panels.values())),
-        "resolve": {"scale": {"y": "independent"}},
         "spec": {
             "width": PANEL,
             "height": 230,
@@ -157,7 +156,6 @@ def panels_of(rows: Sequence[Row], names: Sequence[str]) -> Spec:
         "columns": len(names),
         "facet": {"field": "panel", "type": "nominal", "sort": list(names), "title": None, "header": header},
         "spacing": 34,
-        "bounds": "flush",
     }
 
 
