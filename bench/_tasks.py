@@ -88,7 +88,7 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "mlp": perceptron,
     "cnn": lambda outputs: nets.cnn((8, 16), outputs),
     "cnn-batchnorm": lambda outputs: nets.cnn((8, 16), outputs, norm="batch"),
-    "resnet-8": lambda outputs: nets.resnet(8, outputs, in_channels=1),
+    "resnet-8": lambda outputs: nn.Sequential(nn.AvgPool2d(2), nets.resnet(8, outputs, in_channels=1)),
     "lstm": lambda outputs: Rows(outputs, attention=False),
     "transformer": lambda outputs: Rows(outputs, attention=True),
 }
@@ -96,7 +96,7 @@ SLOW = {"lstm": 5.0}  # a recurrent network with saturating gates wants a larger
 
 OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {
     "sgd": (torch.optim.SGD, 0.1),
-    "momentum": (partial(torch.optim.SGD, momentum=0.9), 0.02),
+    "momentum": (partial(torch.optim.SGD, momentum=0.9), 0.01),
     "adam": (torch.optim.Adam, 2e-3),
     "adamw": (torch.optim.AdamW, 2e-3),
 }
@@ -245,7 +245,7 @@ PLANTS: dict[str, tuple[Plant, tuple[str, ...], tuple[tuple[str, str, str], ...]
     "targets-not-scaled": (
         on_data(lambda x, y: (x, 5000 * y + 20000)),
         (),
-        (("mlp", "regression", "adam"), ("cnn-batchnorm", "regression", "sgd")),
+        (("mlp", "regression", "sgd"), ("lstm", "regression", "adam")),
     ),
     "constant-inputs": (
         on_data(lambda x, y: (torch.zeros_like(x), y)),
@@ -283,14 +283,14 @@ PLANTS: dict[str, tuple[Plant, tuple[str, ...], tuple[tuple[str, str, str], ...]
     "vanishing-gradient": (
         deep("sigmoid", 1.0),
         ("saturating-activation",),
-        (("mlp", "multi_class", "momentum"), ("mlp", "regression", "adam")),
+        (("mlp", "multi_class", "momentum"), ("mlp", "multi_label", "sgd")),
     ),
     "exploding-gradient": (
         deep("relu", 5.0),
         ("init-too-large",),
         (("mlp", "multi_class", "sgd"), ("mlp", "multi_label", "momentum")),
     ),
-    "dead-units": (on_model(silent), (), (("cnn", "multi_class", "sgd"), ("resnet-8", "binary", "adam"))),
+    "dead-units": (on_model(silent), (), (("cnn", "multi_class", "sgd"), ("mlp", "regression", "adam"))),
     "learning-rate-too-high": (
         with_rate(1000.0),
         (),
@@ -318,7 +318,8 @@ def sick(seeds: int = 1) -> Iterator[Specimen]:
 
 def share_removed(task: Task, seed: int = 0, steps: int | None = None) -> float:
     """Of the loss of the best constant prediction, the share that training for the plan removes (1: all, 0: none), in the
-    user's own units, in evaluation mode. Minus infinity if the loss is no number at the end, or the task cannot run."""
+    user's own units, in evaluation mode. Minus infinity if the loss is no number or below 0 at the end (targets that the loss
+    does not take), or if the task cannot run."""
     torch.manual_seed(seed)
     model = task.built().model
     images, targets = task.train
@@ -337,7 +338,7 @@ def share_removed(task: Task, seed: int = 0, steps: int | None = None) -> float:
     except (RuntimeError, IndexError):
         return -float("inf")
     constant = constant_loss(targets)
-    return (constant - left) / constant if left == left and constant > 0 else -float("inf")
+    return (constant - left) / constant if left >= 0 and constant > 0 else -float("inf")
 
 
 def constant_loss(targets: Tensor) -> float:

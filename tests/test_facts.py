@@ -213,7 +213,7 @@ def test_any_table_in_any_cut_is_as_numpy_says(table: Any, size: int) -> None:
         assert math.isnan(found.mean)
         return
     exact = np.ma.array(table.astype(np.float64), mask=~finite)
-    scale = float(np.abs(exact).max())
+    scale = float(np.abs(exact).max()) + 1e-12  # smaller squares leave the range of float32
     assert found.mean == pytest.approx(float(exact.mean()), rel=1e-5, abs=1e-6 * scale)
     assert found.std == pytest.approx(float(exact.std()), rel=1e-4, abs=1e-4 * scale)
     assert (found.low, found.high) == (exact.min(), exact.max())

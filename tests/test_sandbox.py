@@ -40,7 +40,11 @@ def same(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert before.keys() == after.keys()
     for key, value in before.items():
         if isinstance(value, Tensor):
-            assert torch.equal(value.view(torch.uint8), after[key].view(torch.uint8)) if value.dim() else value == after[key], key
+            assert (
+                torch.equal(value.view(torch.uint8), after[key].view(torch.uint8))
+                if value.dim()
+                else value == after[key]
+            ), key
         else:
             assert value == after[key], key
 
@@ -50,7 +54,12 @@ class Stateful(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.norm, self.drop, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 3)
+        self.first, self.norm, self.drop, self.last = (
+            nn.Linear(6, 8),
+            nn.BatchNorm1d(8),
+            nn.Dropout(0.3),
+            nn.Linear(8, 3),
+        )
         self.calls = 0
         self.seen: list[int] = []
         self.hidden = torch.zeros(8)
@@ -76,7 +85,12 @@ def patient(**changes: Any) -> tuple[Stateful, torch.optim.Optimizer, Task]:
     nn.functional.cross_entropy(model(x), y).backward()  # gradients and optimizer state that are the user's own
     optimizer.step()
     model.last.weight.requires_grad_(False)
-    parts: dict[str, Any] = {"train": data(), "loss": nn.CrossEntropyLoss(), "optimizer": optimizer, "batch_size": 16} | changes
+    parts: dict[str, Any] = {
+        "train": data(),
+        "loss": nn.CrossEntropyLoss(),
+        "optimizer": optimizer,
+        "batch_size": 16,
+    } | changes
     return model, optimizer, Task(model, **parts)
 
 
@@ -144,7 +158,11 @@ class Noisy(Dataset[tuple[Tensor, Tensor]]):
     """A dataset with generators of its own and a counter, as augmentation has."""
 
     def __init__(self) -> None:
-        self.rng, self.old, self.torch = np.random.default_rng(0), np.random.RandomState(0), torch.Generator().manual_seed(0)
+        self.rng, self.old, self.torch = (
+            np.random.default_rng(0),
+            np.random.RandomState(0),
+            torch.Generator().manual_seed(0),
+        )
         self.served = 0
 
     def __len__(self) -> int:

@@ -111,7 +111,9 @@ def test_a_loss_that_is_a_number() -> None:
 
 
 def test_a_loss_without_gradient_though_the_outputs_have_one() -> None:
-    assert "no gradient although the model's outputs have one" in raised(loss=lambda o, t: (o.argmax(1) != t).float().mean())
+    assert "no gradient although the model's outputs have one" in raised(
+        loss=lambda o, t: (o.argmax(1) != t).float().mean()
+    )
 
 
 def test_a_batch_that_the_model_cannot_take_names_its_shapes() -> None:
@@ -128,7 +130,9 @@ def test_dict_batches_without_a_step() -> None:
     assert "pass step=(model, batch) -> loss" in raised(train=[{"x": X, "y": Y}])
 
 
-@pytest.mark.parametrize("train", [[], (X[:0], Y[:0]), DataLoader(TensorDataset(X[:0], Y[:0]), 4)], ids=["list", "rows", "loader"])
+@pytest.mark.parametrize(
+    "train", [[], (X[:0], Y[:0]), DataLoader(TensorDataset(X[:0], Y[:0]), 4)], ids=["list", "rows", "loader"]
+)
 def test_no_data(train: Any) -> None:
     assert "0 examples" in (message := raised(train=train)) or "no batch" in message
 

@@ -108,9 +108,13 @@ class Diagnosis:
     budget: Budget
     chosen: set[str]
     measured: Measurements = field(init=False)
+    threads: int = field(default_factory=torch.get_num_threads)
 
     def run(self) -> list[Finding]:
         self.budget.now("reading the data and the first step")
+        torch.set_num_threads(
+            1
+        )  # a few passes: on cores that others use, waiting for a second thread costs more than it gives
         self.measured = Measurements(measure_data(self.box), self._start(), batches_used_up=self.box.batches.used_up)
         data = self.measured.data
         if any(t.bad_rows for t in (*data.inputs, *((data.targets,) if data.targets else ()))):
@@ -155,15 +159,22 @@ class Diagnosis:
         pace = self._pace()
         plan = self._plan(pace)
         self.budget.now(f"training it as it is for {plan.trial} steps")
-        reference = trials.run(self.box, steps=plan.trial, deadline=self.budget.end)
+        late = time.monotonic() + min(2 * self._share(), self.budget.left)  # if the machine gets busy: fewer steps
+        reference = trials.run(self.box, steps=plan.trial, deadline=late)
         self.measured = replace(self.measured, reference=reference, plan=plan)
         if judge_progress(reference, self.measured.constant) >= STRUGGLING:
             self.measured = replace(self.measured, small=self._memorise())
 
     def _pace(self) -> float:
-        """Seconds a step, once warm."""
-        trials.run(self.box, steps=2)
-        return min(trials.run(self.box, steps=3).seconds for _ in range(2)) / 3
+        """Seconds a step, once warm, with the number of threads that is faster now: where others use the cores, one is."""
+        trials.run(self.box, steps=1)
+        times: dict[int, float] = {}
+        for count in sorted({1, self.threads}):
+            torch.set_num_threads(count)  # the sandbox puts it back
+            times[count] = min(trials.run(self.box, steps=2).seconds for _ in range(2)) / 2
+        best = min(times, key=lambda count: times[count])
+        torch.set_num_threads(best)
+        return times[best]
 
     def _plan(self, pace: float) -> Plan:
         epochs, per_epoch = self.box.task.epochs, self.box.batches.per_epoch or self.box.batches.held

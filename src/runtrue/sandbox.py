@@ -91,6 +91,7 @@ def sandbox(task: Task, seed: int = 0) -> Iterator[Sandbox]:
     """
     with ExitStack() as stack:
         stack.callback(_undisturbed(keep_random_state()))
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(warnings.catch_warnings())

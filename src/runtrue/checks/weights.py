@@ -42,7 +42,7 @@ def init_too_small(m: Measurements) -> Iterator[Finding]:
 
     Glorot and Bengio 2010, eq. 12: an independent input leaves a layer with std(w)·sqrt(fan_in) times its spread.
     """
-    hidden = weight_layers(m)[:-1]
+    hidden = [r for r in weight_layers(m)[:-1] if r.std is not None]
     small = [r for r in hidden if r.gain is not None and 0 < r.gain < GAIN_SMALL]
     fades = shrinkage(hidden) < SHRUNK and any_below(hidden, 1.0) and not any(r.dead_fraction == 1.0 for r in hidden)
     if not hidden or not (len(small) * 2 > len(hidden) or fades):
