@@ -241,7 +241,7 @@ RAW = on_data(lambda x, y: (255 * (x * datasets.STD + datasets.MEAN), y))
 PLANTS: dict[str, tuple[Plant, tuple[str, ...], tuple[tuple[str, str, str], ...]]] = {
     # cause: how to plant it, other ids that are right as well, into which tasks
     "non-finite-data": (on_data(broken), (), (("cnn", "binary", "adam"), ("transformer", "multi_class", "adamw"))),
-    "inputs-not-scaled": (RAW, (), (("mlp", "multi_class", "sgd"), ("cnn", "multi_label", "momentum"))),
+    "inputs-not-scaled": (RAW, (), (("mlp", "multi_class", "sgd"), ("cnn", "regression", "sgd"))),
     "targets-not-scaled": (
         on_data(lambda x, y: (x, 5000 * y + 20000)),
         (),
@@ -278,7 +278,7 @@ PLANTS: dict[str, tuple[Plant, tuple[str, ...], tuple[tuple[str, str, str], ...]
     "init-symmetric": (
         fill(lambda weight: nn.init.constant_(weight, 0.01)),
         (),
-        (("mlp", "multi_class", "momentum"), ("cnn", "multi_class", "adam")),
+        (("mlp", "multi_class", "momentum"), ("cnn", "multi_label", "sgd")),
     ),
     "vanishing-gradient": (
         deep("sigmoid", 1.0),

@@ -159,7 +159,7 @@ def test_an_optimizer_on_a_model_that_is_not_built() -> None:
     assert "cannot hold its parameters" in raised(model=lambda: nn.Linear(5, 3), optimizer=built)
 
 
-@pytest.mark.parametrize("name,value", [("epochs", 0), ("batch_size", -1), ("epochs", 1.5), ("batch_size", True)])
+@pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("batch_size", -1), ("epochs", 1.5), ("batch_size", True)])
 def test_numbers_that_make_no_sense(name: str, value: Any) -> None:
     assert f"{name} must be a whole number" in raised(**{name: value})
 

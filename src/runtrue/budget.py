@@ -10,7 +10,7 @@ Say = Callable[[str, float], None]
 """Called with what is being done and the seconds left of the budget."""
 
 
-def _nobody(what: str, left: float) -> None:
+def nobody(what: str, left: float) -> None:
     """Progress that nobody asked for."""
 
 
@@ -19,7 +19,7 @@ class Budget:
     """Counts down from `seconds`, from the moment it is made."""
 
     seconds: float
-    say: Say = _nobody
+    say: Say = nobody
     begun: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:

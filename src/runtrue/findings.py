@@ -85,6 +85,8 @@ class Remedy:
     """True if the change cannot lose anything the user has: no trained weight, no part of the architecture."""
     code: str
     treat: Callable[[Any], Any] = field(compare=False, repr=False)
+    rescales_loss: bool = False
+    """True if the treated loss is in other units than the user's (targets were scaled)."""
 
     def apply(self, task: Any) -> Any:
         """A treated copy of `task`; the task given is left as it is."""

@@ -130,7 +130,8 @@ def dense(gradient: Tensor | None) -> Tensor | None:
 def change_norm(after: Tensor, before: Tensor) -> Tensor:
     """‖after − before‖, a part at a time: the difference of a large weight would be a copy of it."""
     parts = zip(after.detach().reshape(-1).split(PART), before.reshape(-1).split(PART))
-    return torch.stack([stats.norm(a - b) for a, b in parts]).norm()
+    total: Tensor = torch.stack([stats.norm(a - b) for a, b in parts]).norm()
+    return total
 
 
 def row_spread(weight: Tensor | None) -> Tensor:

@@ -187,8 +187,10 @@ def judge_progress(curve: Curve, constant: float | None) -> float:
 
     Without a known baseline the loss at the start takes its place.
     """
-    if curve.diverged or math.isnan(curve.start):
+    if curve.diverged:
         return -math.inf
     if constant is not None and constant > 0:
         return (constant - curve.end) / constant
+    if not math.isfinite(curve.start):
+        return -math.inf
     return (curve.start - curve.end) / max(abs(curve.start), 1e-12)

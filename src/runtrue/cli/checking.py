@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,8 @@ class Options:
 def run(options: Options) -> int:
     """Exit code: 0 no fault, 1 fault, 2 the call or the target is wrong. Errors go to stderr in a few lines."""
     try:
-        task = moved(targets.load(options.target), options.device)
-        with progress() as say:
+        with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints must not mix with JSON
+            task = moved(targets.load(options.target), options.device)
             report = diagnosis.check(
                 task,
                 budget=seconds(options.budget),

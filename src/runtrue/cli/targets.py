@@ -94,8 +94,8 @@ def _what_there_is(module: ModuleType, name: str) -> str:
         or isinstance(getattr(module, n), Task)
     ]
     near = difflib.get_close_matches(name, own, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint}. It has: {', '.join(own) or 'no names of its own'}"
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{hint} It has: {', '.join(own) or 'no names of its own'}"
 
 
 def _as_task(found: Any, target: str) -> Task:

@@ -159,4 +159,4 @@ def scale_targets(finding: Finding, measured: Measurements, box: Sandbox) -> Ite
         "loss = loss_fn(model(inputs), (targets - mean) / std)  # train on the standardized targets\n"
         "prediction = model(inputs) * std + mean  # in use, back to the units of the targets"
     )
-    yield Remedy("standardize the targets", True, code, treat)
+    yield Remedy("standardize the targets", True, code, treat, rescales_loss=True)
