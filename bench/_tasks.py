@@ -92,10 +92,10 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "lstm": lambda outputs: Rows(outputs, attention=False),
     "transformer": lambda outputs: Rows(outputs, attention=True),
 }
-SLOW = {"lstm": 5.0}  # a recurrent network with saturating gates wants a larger rate
+SLOW = {"lstm": 10.0}  # a recurrent network with saturating gates wants a larger rate
 
 OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {
-    "sgd": (torch.optim.SGD, 0.1),
+    "sgd": (torch.optim.SGD, 0.05),
     "momentum": (partial(torch.optim.SGD, momentum=0.9), 0.01),
     "adam": (torch.optim.Adam, 2e-3),
     "adamw": (torch.optim.AdamW, 2e-3),

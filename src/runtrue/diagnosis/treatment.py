@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from runtrue.diagnosis.check import check
 from runtrue.diagnosis.verification import all_of
 from runtrue.findings import Outcome, Remedy
+from runtrue.keeping import keep_random_state, seed_all
 from runtrue.report import Report
-from runtrue.sandbox import keep_random_state, seed_all
 from runtrue.task import Task
 from runtrue.trials import Changed
 

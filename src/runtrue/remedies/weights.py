@@ -75,7 +75,8 @@ def normalize(finding: Finding, measured: Measurements, box: Sandbox) -> Iterato
         f"for name in {names!r}:\n"
         "    layer = model.get_submodule(name)\n"
         "    norm = nn.BatchNorm1d(layer.out_features) if isinstance(layer, nn.Linear) else nn.BatchNorm2d(layer.out_channels)\n"
-        "    model.set_submodule(name, nn.Sequential(layer, norm))"
+        '    parent, _, child = name.rpartition(".")\n'
+        "    setattr(model.get_submodule(parent), child, nn.Sequential(layer, norm))"
     )
     yield Remedy(f"BatchNorm in front of {len(names)} activations", False, code, lambda task: _with_norms(task, names))
 
