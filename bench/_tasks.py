@@ -197,8 +197,9 @@ def frozen(model: nn.Module) -> None:
 
 def forgotten(task: Task) -> Task:
     """The model was built again after the optimizer."""
-    old, new = task.model(), task.model()  # type: ignore[operator]
-    return task.replace(model=new, optimizer=task.optimizer(old.parameters()))  # type: ignore[operator,misc]
+    old, new = task.built().model, task.built().model
+    assert isinstance(old, nn.Module) and isinstance(task.optimizer, partial)
+    return task.replace(model=new, optimizer=task.optimizer(old.parameters()))
 
 
 class Detached(nn.Module):
@@ -299,7 +300,11 @@ PLANTS: dict[str, tuple[Plant, tuple[str, ...], tuple[tuple[str, str, str], ...]
     "learning-rate-too-low": (
         with_rate(1e-5),
         (),
-        (("mlp", "binary", "sgd"), ("transformer", "multi_class", "adam"), ("cnn-batchnorm", "multi_label", "momentum")),
+        (
+            ("mlp", "binary", "sgd"),
+            ("transformer", "multi_class", "adam"),
+            ("cnn-batchnorm", "multi_label", "momentum"),
+        ),
     ),
 }
 
@@ -308,27 +313,28 @@ def sick(seeds: int = 1) -> Iterator[Specimen]:
     for seed in range(seeds):
         for cause, (plant, others, hosts) in PLANTS.items():
             for host in hosts:
-                yield Specimen(
-                    " · ".join(host), lambda plant=plant, host=host: plant(task(*host)), seed, cause, (cause, *others)
-                )
+                build = partial(planted, plant, *host)
+                yield Specimen(" · ".join(host), build, seed, cause, (cause, *others))
+
+
+def planted(plant: Plant, *host: str) -> Task:
+    return plant(task(*host))
 
 
 # -- the oracle: train for the plan by a plain loop, and look at what is left of the loss
 
 
-def share_removed(task: Task, seed: int = 0, steps: int | None = None) -> float:
+def share_removed(task: Task, seed: int = 0) -> float:
     """Of the loss of the best constant prediction, the share that training for the plan removes (1: all, 0: none), in the
     user's own units, in evaluation mode. Minus infinity if the loss is no number or below 0 at the end (targets that the loss
     does not take), or if the task cannot run."""
     torch.manual_seed(seed)
-    model = task.built().model
+    model, make = task.built().model, task.optimizer
+    assert isinstance(model, nn.Module) and make is not None and task.loss is not None
+    optimizer = make if isinstance(make, torch.optim.Optimizer) else make(list(model.parameters()))
     images, targets = task.train
-    optimizer = task.optimizer if isinstance(task.optimizer, torch.optim.Optimizer) else None
-    if optimizer is None:
-        optimizer = task.optimizer(list(model.parameters()))
-    assert task.loss is not None
     try:
-        for _ in range(steps or EPOCHS * len(images) // task.batch_size):
+        for _ in range(EPOCHS * len(images) // task.batch_size):
             rows = torch.randperm(len(images))[: task.batch_size]
             optimizer.zero_grad()
             task.loss(model.train()(images[rows]), targets[rows]).backward()

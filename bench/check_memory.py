@@ -5,8 +5,8 @@ Run: `python bench/check_memory.py [ROUNDS]`. The bar: one copy of the model and
 - *tensors*: exact. Every allocation and release of torch's CPU allocator, summed up from its profiler; the peak above what
   lives when the task is built. `step` is plain training (forward, backward, the optimizer's step), `check` the whole check.
   A step itself holds the gradients and the activations, so what the check adds is the difference.
-- *RSS*: what the operating system saw (`ru_maxrss`), each in a fresh process, `step` and `check` in turn. It includes caches of the
-  allocator, code and reports, and wobbles.
+- *RSS*: what the operating system saw (`ru_maxrss`), each in a fresh process, `step` and `check` in turn. It counts caches of
+  the allocator, code and reports as well, and wobbles.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def big_mlp(shrink: float = 1.0) -> Any:
 
     import runtrue
 
-    layers = [part for _ in range(LAYERS) for part in (nn.Linear(WIDTH, WIDTH), nn.ReLU())][:-1]
-    for layer in layers[::2]:
-        nn.init.kaiming_normal_(layer.weight)
-        layer.weight.data.mul_(shrink)
+    layers = [nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight).data.mul_(shrink)
+    model = nn.Sequential(*(part for layer in layers for part in (nn.ReLU(), layer)))
     inputs = torch.randn(64, WIDTH)
     targets = torch.sin(inputs)
     make = partial(torch.optim.SGD, lr=0.2)
-    return runtrue.Task(nn.Sequential(*layers), train=(inputs, targets), loss=nn.MSELoss(), optimizer=make, batch_size=16)
+    return runtrue.Task(model, train=(inputs, targets), loss=nn.MSELoss(), optimizer=make, batch_size=16)
 
 
 def built(case: str) -> Any:
@@ -82,9 +82,10 @@ def peak_of_tensors(run: Callable[[], None]) -> int:
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         run()
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    profiler: Any = seen.profiler
+    events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
     assert events, "the profiler saw no allocation"
-    alive = accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    alive = accumulate(int(event.nbytes()) for event in sorted(events, key=lambda event: event.start_ns()))
     return max(0, *alive)
 
 
@@ -103,7 +104,10 @@ def once(case: str, run: str, how: str) -> dict[str, int]:
 def in_fresh_process(case: str, run: str, how: str) -> float:
     """The peak in models. Raises CalledProcessError if the run fails."""
     done = subprocess.run(
-        [sys.executable, __file__, "--once", case, run, how], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, __file__, "--once", case, run, how],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     found = json.loads(done.stdout.splitlines()[-1])
     return float(found["peak"] / found["model"])

@@ -17,14 +17,15 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
+import runtrue
 from _common import table, write
 from _tasks import Specimen, healthy, share_removed, sick, task
-
-import runtrue
 from runtrue import Report, Task, TaskError
 
 LEARNS = 0.2  # share of the constant loss that a healthy task must remove within its plan to count as one
-ORACLE_SEEDS = 3  # a task that learns with one seed and not with another is at the edge of its learning rate: not healthy
+ORACLE_SEEDS = (
+    3  # a task that learns with one seed and not with another is at the edge of its learning rate: not healthy
+)
 HARM = 0.5  # a planted fault counts if at most this share of what its healthy twin learns is learned with it
 REGAINED = 0.5  # a cure counts if at least this share of it is
 
@@ -123,13 +124,20 @@ def tell(sound: list[dict[str, Any]], ill: list[dict[str, Any]], aside: list[dic
     for title, rows in (
         ("False alarms and warnings on healthy tasks", [r for r in sound if r["faults"] or r["warnings"]]),
         ("Planted causes that are not first", [r for r in ill if not r["first"]]),
-        ("Right cause, but the treated task does not learn", [r for r in ill if r["first"] and r["curable"] and not r["cured"]]),
+        (
+            "Right cause, but the treated task does not learn",
+            [r for r in ill if r["first"] and r["curable"] and not r["cured"]],
+        ),
         ("Set aside by the oracle", aside),
     ):
         print(f"\n{title}: {len(rows)}")
         for row in rows:
-            oracle = f"removes {row['learns']:.2f}" + (f", twin {row['twin']:.2f}, treated {row['treated']:.2f}" if "twin" in row else "")
-            print(f"- {row['planted'] or 'healthy'}, {row['name']}, seed {row['seed']} ({oracle}); curve {row.get('curve')}")
+            oracle = f"removes {row['learns']:.2f}" + (
+                f", twin {row['twin']:.2f}, treated {row['treated']:.2f}" if "twin" in row else ""
+            )
+            print(
+                f"- {row['planted'] or 'healthy'}, {row['name']}, seed {row['seed']} ({oracle}); curve {row.get('curve')}"
+            )
             for line in [*row.get("said", []), *([row["error"]] if row["error"] else [])]:
                 print(f"    {line}")
 
@@ -151,7 +159,9 @@ def main() -> None:
     tell(sound, ill, aside)
     lines = summary_of(sound, ill)
     print("\n" + table(["", "count", "share (95 % interval)"], lines))
-    print(f"seconds a check: median {statistics.median(seconds):.1f}, longest {max(seconds):.1f}; {len(aside)} set aside")
+    print(
+        f"seconds a check: median {statistics.median(seconds):.1f}, longest {max(seconds):.1f}; {len(aside)} set aside"
+    )
     results = {"shares": lines, "healthy": plain(sound), "sick": plain(ill), "set_aside": plain(aside)}
     print(write("false_alarms", results, budget=options.budget, seeds=options.seeds, limit=options.limit))
 

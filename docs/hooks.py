@@ -1,17 +1,17 @@
-"""Builds the page of causes from the register of checks, so that text and code cannot drift apart."""
+"""Builds the page of causes from the registers of checks and remedies, so that text and code cannot drift apart."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
-from textwrap import dedent
 from typing import Any
 
 from runtrue.checks import CHECKS
 from runtrue.findings import CAUSES
+from runtrue.remedies import REMEDIES
 
 PAGE = "causes.md"
 MARKER = "<!-- causes -->"
-WATCHED = "It is found while a network trains, by `watch`."
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -24,18 +24,27 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def causes() -> Iterator[str]:
-    """Markdown: a heading for each stage, and one for each cause with what its check says of itself."""
+    """Markdown: a heading for each stage, one for each cause with a check; then the ids that are reserved."""
     for stage, ids in CAUSES.items():
-        yield f"\n## {stage.capitalize()}\n"
-        for cause in ids:
-            yield f"\n### `{cause}`\n"
-            yield text_of(cause)
+        checked = [cause for cause in ids if cause in CHECKS]
+        if checked:
+            yield f"\n## {stage.capitalize()}\n"
+        for cause in checked:
+            yield f"\n### `{cause}`\n\n{CHECKS[cause].explanation}\n"
+            yield remedies(cause)
+    reserved = [cause for ids in CAUSES.values() for cause in ids if cause not in CHECKS]
+    if reserved:
+        yield "\n## Reserved\n\nThese ids are taken, and this version has no check for them:"
+        yield ", ".join(f"`{cause}`" for cause in reserved) + "."
 
 
-def text_of(cause: str) -> str:
-    """The docstring of the check's judge: evidence, threshold, source."""
-    check = CHECKS.get(cause)
-    if check is None:
-        return WATCHED if cause in CAUSES["during a run"] else "It has no check of its own."
-    first, _, rest = check.explanation.partition("\n")
-    return f"{first}\n{dedent(rest)}"
+def remedies(cause: str) -> str:
+    """What each remedy does, in the order in which they are tried."""
+    told = [
+        inspect.cleandoc(propose.__doc__ or propose.__name__.replace("_", " ")) for propose in REMEDIES.get(cause, [])
+    ]
+    if not told:
+        return "*Remedies:* none that can be tried; the report says what to look at.\n"
+    if len(told) == 1:
+        return f"*Remedy:* {told[0]}\n"
+    return "*Remedies, in this order:*\n\n" + "\n".join(f"1. {' '.join(text.split())}" for text in told) + "\n"

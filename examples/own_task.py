@@ -21,7 +21,8 @@ class Siamese(nn.Module):
         self.body = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 16))
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:  # (B, 784) twice -> (B,) distances
-        return (self.body(left) - self.body(right)).square().sum(1).add(1e-6).sqrt()
+        distance: Tensor = (self.body(left) - self.body(right)).square().sum(1).add(1e-6).sqrt()
+        return distance
 
 
 def contrastive(distance: Tensor, same: Tensor) -> Tensor:
@@ -64,5 +65,6 @@ if __name__ == "__main__":
     assert report.ok, report.faults
 
     broken = runtrue.check(task(rate=10.0), budget=20)
-    print("with a learning rate of 10:", broken.faults[0].cause, "->", broken.faults[0].remedy.code)
-    assert broken.faults[0].cause == "learning-rate-too-high" and broken.faults[0].outcome.cured
+    fault = broken.faults[0]
+    assert fault.cause == "learning-rate-too-high" and fault.remedy and fault.outcome and fault.outcome.cured
+    print(f"with a learning rate of 10: {fault.cause}. The cure: {fault.remedy.code}")

@@ -4,6 +4,7 @@ Real images (a subset of Fashion-MNIST), eight tanh layers, weights N(0, 0.01²)
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,11 +31,11 @@ task = runtrue.Task(
 
 report = runtrue.check(task, budget=20)
 fault = report.faults[0]
+assert fault.remedy and fault.outcome
 print(f"{fault.cause}: {fault.message}\n\n{fault.remedy.code}\n")
 print(f"loss at the end of the trial: {fault.outcome.before:.3f} as it is, {fault.outcome.after:.3f} with the cure")
 
-treated = runtrue.fix(task, report)
-cured = treated.task
+cured: Any = runtrue.fix(task, report).task
 
 # the cured task is an ordinary one: train it as you would
 images, labels = cured.train

@@ -73,6 +73,8 @@ def show(report: Report, options: Options, cured: Report | None) -> int:
                 print(f"\nafter the cure: {'no fault' if cured.ok else ', '.join(f.cause for f in cured.faults)}")
             print(f"report: {report.to_html(options.out or PAGE)}")
     except OSError as error:
+        if options.format == "json":  # what was found out must not be lost with the file
+            print(report.to_json())
         return cannot_write(error, options.out or PAGE)
     return 0 if report.ok else 1
 

@@ -27,6 +27,7 @@ class Diagnosis:
         certain, suspects, notes = (
             [f for f in found if f.severity == severity] for severity in ("fault", "warning", "note")
         )
+        notes = [f for f in notes if f.cause != "underfitting"]  # said only if nothing else is
         if certain:
             return self._certain(certain, suspects) + notes
         start, progress = self.exam.measured.start, self.exam.progress
@@ -72,7 +73,7 @@ class Diagnosis:
                 return self._with_consequences(suspect, trial, suspects)
         if not struggling:
             return []
-        return self._try_together(suspects) or [self._unverified(f, tried.get(f.cause)) for f in self._left(suspects)]
+        return self._try_together(suspects) or self._left(suspects, tried)
 
     def _try(self, suspect: Finding, first: tuple[Remedy, ...] = ()) -> Trial | None:
         """The remedies for one suspect, in turn, until one cures (of learning rates, the best of two that do)."""
@@ -157,11 +158,11 @@ class Diagnosis:
         said = f"{finding.message} (it learns all the same; with the remedy {trial.curve.steps} steps bring it further)"
         return self._fault(finding, trial).having(severity="note", message=said)
 
-    def _left(self, suspects: list[Finding]) -> list[Finding]:
+    def _left(self, suspects: list[Finding], tried: dict[str, Trial]) -> list[Finding]:
         """Nothing cured: what was suspected from the numbers, and whether a few examples can be memorised."""
         self.exam.memorise()
         small = [f for f in self.exam.suspects() if f.cause == "underfitting"]
-        return [f for f in (*suspects, *small) if _worth_telling(f)]
+        return [self._unverified(f, tried.get(f.cause)) for f in suspects if _worth_telling(f)] + small
 
     def _unverified(self, finding: Finding, trial: Trial | None) -> Finding:
         """A suspicion that no trial confirmed, and why."""

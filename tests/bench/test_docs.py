@@ -1,0 +1,91 @@
+"""The guide says what is so: its code runs, its JSON has the keys of a real report, its options and numbers exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import runtrue
+from runtrue import demos
+from runtrue.checks import CHECKS
+from runtrue.cli.app import Format, app
+from runtrue.diagnosis import limits
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def text(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["index.md", "check.md", "lab.md"])
+def test_python_blocks_run_in_their_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "docs"}
+    found = blocks(page, "python")
+    assert found
+    for number, block in enumerate(found, 1):
+        exec(compile(block, f"docs/{page}, block {number}", "exec"), names)
+
+
+def test_the_json_of_the_guide_has_the_keys_of_a_real_report() -> None:
+    (block,) = blocks("check.md", "json")
+    shown = json.loads(block)
+    real = runtrue.check(demos.load("tanh-small-init"), budget=20).to_dict()
+    assert real["schema"] == shown["schema"]
+    same_keys(shown, real, "report")
+
+
+def same_keys(shown: Any, real: Any, place: str) -> None:
+    """Evidence may be cut short in the guide; everything else has the same keys at every level."""
+    if isinstance(shown, dict):
+        missing = set(shown) - set(real) if "evidence" in place else set(shown) ^ set(real)
+        assert not missing, f"{place}: {missing}"
+        for key, value in shown.items():
+            same_keys(value, real[key], f"{place}.{key}")
+    elif isinstance(shown, list) and shown:
+        assert real, f"{place} is empty"
+        same_keys(shown[0], real[0], f"{place}[0]")
+    else:
+        assert real is None or isinstance(real, type(shown)) or isinstance(shown, (int, float)), place
+
+
+def test_options_and_formats_exist() -> None:
+    group: Any = typer.main.get_command(app)
+    for page in ("index.md", "check.md", "lab.md"):
+        for line in "".join(blocks(page, "console")).splitlines():
+            command, *words = line.removeprefix("$ runtrue ").split()
+            options = {option for parameter in group.commands[command].params for option in parameter.opts}
+            assert {word for word in words if word.startswith("--")} <= options, line
+    table = text("check.md").split("| option | meaning |")[1].split("\n\n")[0]
+    of_check = {option for parameter in group.commands["check"].params for option in parameter.opts}
+    assert set(re.findall(r"`(--[a-z]+)`", table)) == {o for o in of_check if o.startswith("--")} - {"--help"}
+    assert re.findall(r"`([a-z]+)`", table.split("| `--format` |")[1].splitlines()[0]) == [f.value for f in Format]
+
+
+def test_numbers_are_those_of_the_code() -> None:
+    guide = " ".join(text("check.md").split())
+    for said in (
+        f"removes {100 * limits.LEARNED:.0f} % of the loss of the best constant prediction",
+        f"at least {100 * limits.GAIN:.0f} % more of that loss than its untreated twin",
+        f"at most {100 * limits.REMAINS:.0f} % of what the twin has left",
+        f"more than {limits.SIGMAS:g} times the noise",
+        f"may take {100 * limits.TRIAL_SHARE:.0f} % of it: at least {limits.LEAST_STEPS} steps, as a rule {limits.FEW_STEPS}",
+    ):
+        assert said in guide, said
+
+
+def test_the_page_of_causes_names_every_check_once() -> None:
+    page = "\n".join(runpy.run_path(str(DOCS / "hooks.py"))["causes"]())
+    assert re.findall(r"^### `(.*)`$", page, re.MULTILINE) == list(CHECKS)
+    assert page.count("*Remed") == len(CHECKS)
