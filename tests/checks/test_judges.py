@@ -453,9 +453,12 @@ def test_rates(start: float, end: float, high: int, low: int) -> None:
 
 def test_underfitting_needs_both_a_poor_trial_and_a_small_set_that_was_not_learned() -> None:
     failed, done = SmallSet(16, 200, False, 1.0, 0.9), SmallSet(16, 50, True, 1.0, 0.05)
-    assert said("underfitting", replace(trained(1.0, 0.99), small=failed))
-    assert not said("underfitting", replace(trained(1.0, 0.99), small=done))
+    (warning,) = said("underfitting", replace(trained(1.0, 0.99), small=failed))
+    assert warning.severity == "warning" and "could not be memorised" in warning.message
     assert not said("underfitting", replace(trained(1.0, 0.2), small=failed))
+    for small, words in ((done, "16 examples were memorised"), (None, "no time to find out")):
+        (note,) = said("underfitting", replace(trained(1.0, 0.99), small=small))
+        assert note.severity == "note" and words in note.message
 
 
 def test_wiring() -> None:

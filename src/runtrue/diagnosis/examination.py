@@ -122,7 +122,9 @@ class Examination:
 
     def _pace(self) -> float:
         """Seconds a step, once warm, with the number of threads that is faster now."""
-        trials.run(self.box, steps=1)
+        first = trials.run(self.box, steps=1).seconds
+        if 10 * first > self.share:  # slow, or little time: no step to spare for a comparison
+            return max(first, 1e-6)
         times: dict[int, float] = {}
         for count in sorted({1, self.threads}):
             torch.set_num_threads(count)
