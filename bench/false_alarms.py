@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
+import torch
+
 import runtrue
 from _common import table, write
 from _tasks import Specimen, healthy, share_removed, sick, task
@@ -148,6 +150,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="so many healthy and so many sick tasks, drawn at random")
     parser.add_argument("--seeds", type=int, default=1, help="repeat with so many seeds")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # small layers lose more by waiting for a second thread on a busy machine than it gives
     sound_ones, ill_ones = (chosen(list(group(options.seeds)), options.limit) for group in (healthy, sick))
     sound, ill = rows_of(sound_ones, options.budget), rows_of(ill_ones, options.budget)
     for row in ill:  # a refusal is no diagnosis

@@ -12,6 +12,8 @@ from torch import nn
 import runtrue
 from runtrue import datasets, nets
 
+torch.set_num_threads(1)  # layers this small gain nothing from more, and lose much on a busy machine
+
 
 def build() -> nn.Module:
     model = nets.mlp([784, *[100] * 8, 10], activation="tanh")

@@ -18,6 +18,7 @@ from runtrue.task import Task, TaskError, blame
 
 FLUSH = 20  # steps between two looks at the curve: one transfer each, to stop a run that is lost
 TAIL = 0.2  # the share of a curve, at its end, whose mean is "the loss at the end"
+RECENT = 5  # steps whose mean must reach a goal
 LOST = 1e6  # times the loss at the start: a run this far up is not coming back
 
 
@@ -45,6 +46,12 @@ class Curve:
     def end(self) -> float:
         """Mean loss over the last fifth; NaN if the run was lost."""
         return sum(self.tail) / len(self.tail) if self.losses else math.nan
+
+    @property
+    def recent(self) -> float:
+        """Mean loss over the last few steps, which is what `until` looks at."""
+        last = self.losses[-RECENT:]
+        return sum(last) / len(last) if last else math.nan
 
     @property
     def noise(self) -> float:
@@ -162,8 +169,8 @@ def _is_over(losses: list[float], until: float | None) -> bool:
     if not math.isfinite(last) or last > LOST * (abs(losses[0]) + 1e-12):
         losses[-1] = math.inf if math.isfinite(last) else last
         return True
-    recent = losses[-5:]
-    return until is not None and len(losses) >= 5 and sum(recent) / len(recent) <= until
+    recent = losses[-RECENT:]
+    return until is not None and len(losses) >= RECENT and sum(recent) / len(recent) <= until
 
 
 def small_set(box: Sandbox, count: int = 16) -> Any:

@@ -63,6 +63,12 @@ class Examination:
     def progress_of(self, curve: Curve) -> float:
         return judge_progress(curve, self.measured.constant)
 
+    def loss_at(self, progress: float) -> float:
+        """The loss at which a run has made this progress: `judge_progress` the other way round."""
+        if self.measured.constant is not None and self.measured.constant > 0:
+            return self.measured.constant * (1 - progress)
+        return self.measured.reference.start - progress * self.scale
+
     @property
     def scale(self) -> float:
         """The loss that there is to remove: the baseline, or what the training started from."""

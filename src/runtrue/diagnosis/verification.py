@@ -92,17 +92,18 @@ class Verification:
         return start
 
     def catches_up(self, cured: Trial) -> bool:
-        """True if the untreated network, given more steps, gets near what the cured one reached: it is slow, not sick."""
+        """True if the untreated network, given more of its plan, gets near what the cured one reached: slow, not sick."""
         exam, reference = self.exam, self.exam.measured.reference
-        steps = min(limits.LONGER * reference.steps, exam.measured.plan.steps)
+        steps = min(limits.MUCH_LONGER * reference.steps, exam.measured.plan.steps)
         if reference.diverged or steps <= reference.steps or exam.scale <= 0:
             return False
         if (reference.start - reference.end) / exam.scale <= limits.SIGN:
             return False
-        affordable = max(1, int(0.9 * exam.budget.left / max(exam.seconds(1), 1e-6)))
         exam.budget.now("giving the untreated network more time")
-        curve = trials.run(exam.box, steps=min(steps, affordable), deadline=exam.budget.end)
-        return exam.progress_of(curve) >= limits.CATCHES_UP * exam.progress_of(cured.curve)
+        goal = exam.loss_at(limits.CATCHES_UP * exam.progress_of(cured.curve))
+        end = time.monotonic() + limits.CATCH_UP_SHARE * max(0.0, exam.budget.left)
+        curve = trials.run(exam.box, steps=steps, until=goal, deadline=end)
+        return not curve.diverged and min(curve.end, curve.recent) <= goal
 
     # -- rates and plans
 
