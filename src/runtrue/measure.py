@@ -16,7 +16,7 @@ from runtrue.batches import tensors_of
 from runtrue.sandbox import Sandbox
 from runtrue.tape import Cut, LossCall, Tape
 from runtrue.task import Task, TaskError, blame
-from runtrue.trials import Curve, changed_batches
+from runtrue.trials import Curve, changed_batches, judge_progress
 
 FORWARD_BATCHES = 4  # batches read for dead units and class frequencies; the first also gives the gradients
 
@@ -65,6 +65,8 @@ class Start:
 
     layers: tuple[probes.Reading, ...] = ()
     loss: float = math.nan
+    level: float = math.nan
+    """Mean loss of the untrained network over the first batches."""
     baseline: Baseline | None = None
     loss_facts: LossFacts | None = None
     wiring: Wiring = field(default_factory=lambda: Wiring(0))
@@ -102,6 +104,14 @@ class Measurements:
     """Loss of a batch with values that are not finite; None if there is no such batch."""
     batches_used_up: bool = False
     shuffled: bool = False
+
+    @property
+    def progress(self) -> float:
+        """Of the untreated run (see `judge_progress`); -inf if there was none or it was lost."""
+        return self.progress_of(self.reference)
+
+    def progress_of(self, curve: Curve) -> float:
+        return judge_progress(curve, self.constant, self.start.level)
 
     @property
     def constant(self) -> float | None:
@@ -166,12 +176,13 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
             outputs_have_gradient=any(t.requires_grad for t in tensors_of(outputs) if isinstance(t, Tensor)),
         )  # fmt: skip
     _backward(loss)
-    _read_more_batches(box, task, probe)
+    losses = [float(loss), *_read_more_batches(box, task, probe)]
     wiring, weights = _step_and_compare(box, task, tape)
     whole = baseline(probe.losses)
     return Start(
         layers=_read(tape, probe, weights),
         loss=float(loss),
+        level=sum(losses) / len(losses),
         baseline=_with_penalty(whole, probe.losses, float(loss)),
         loss_facts=_loss_facts(probe.losses),
         wiring=wiring,
@@ -190,17 +201,19 @@ def _read(tape: Tape, probe: probes.Probe, weights: Mapping[Any, Tensor]) -> tup
     return probes.readings(tape.layers, probe, weights)
 
 
-def _read_more_batches(box: Sandbox, task: Task, probe: probes.Probe) -> None:
-    """Forward passes without gradients: units that are dead on one batch may live on the next."""
+def _read_more_batches(box: Sandbox, task: Task, probe: probes.Probe) -> list[float]:
+    """Forward passes without gradients: units that are dead on one batch may live on the next. Returns the losses."""
     assert isinstance(task.model, nn.Module)
     draw = changed_batches(box, task)
+    losses: list[Tensor] = []
     for step in range(1, min(FORWARD_BATCHES, box.batches.held)):
         probe.begin_batch()
         try:
             with torch.no_grad(), Tape(task.model, _Forward(probe)).recording():
-                box.loss(task, draw(step))
+                losses.append(box.loss(task, draw(step))[1])
         except (TaskError, RuntimeError, ValueError, IndexError):
-            return
+            break
+    return [float(loss) for loss in losses]
 
 
 @dataclass(eq=False)

@@ -189,15 +189,16 @@ def without_regularization(task: Task) -> Task:
     return task if task.optimizer is None else task.replace(optimizer=optimizers.without_decay(task.optimizer))
 
 
-def judge_progress(curve: Curve, constant: float | None) -> float:
+def judge_progress(curve: Curve, constant: float | None, level: float | None = None) -> float:
     """Share of the baseline that the training removed: 0 no better than a constant, 1 a loss of 0; -inf if lost.
 
-    Without a known baseline the loss at the start takes its place.
+    constant: the baseline. Where it is not known, the loss of the untrained network takes its place: `level`, its mean over
+    several batches, or the first loss of the curve if that is not known either.
     """
     if curve.diverged:
         return -math.inf
     if constant is not None and constant > 0:
         return (constant - curve.end) / constant
-    if not math.isfinite(curve.start):
-        return -math.inf
-    return (curve.start - curve.end) / max(abs(curve.start), 1e-12)
+    start = level if level is not None and math.isfinite(level) else curve.start
+    progress = (start - curve.end) / max(abs(start), 1e-12)
+    return progress if math.isfinite(progress) else -math.inf

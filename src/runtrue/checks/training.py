@@ -9,7 +9,6 @@ from runtrue.checks.optimizer import STUCK
 from runtrue.checks.registry import check
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
-from runtrue.trials import judge_progress
 
 
 @check("underfitting", sick=demos.zero_init, healthy=demos.healthy_mlp)
@@ -19,7 +18,7 @@ def underfitting(m: Measurements) -> Iterator[Finding]:
     Never a fault by itself: it says that something is wrong, not what. Slow but sound networks fail it too.
     """
     curve, small = m.reference, m.small
-    if not curve.steps or judge_progress(curve, m.constant) >= STUCK:
+    if not curve.steps or curve.diverged or m.progress >= STUCK:
         return
     if small is None or small.memorised:
         yield Finding("underfitting", "note", "model", _undecided(m), {"steps": curve.steps, "loss_at_end": curve.end})

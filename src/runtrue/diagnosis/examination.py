@@ -18,7 +18,6 @@ from runtrue.findings import Finding
 from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_batch, measure_data, measure_start
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError
-from runtrue.trials import Curve, judge_progress
 
 
 @dataclass
@@ -30,6 +29,8 @@ class Examination:
     chosen: set[str]
     measured: Measurements = field(init=False)
     threads: int = field(default_factory=torch.get_num_threads)
+    pace: float = 0.0
+    """Seconds a step, measured before the untreated run; 0 if it could not be trained."""
 
     def __post_init__(self) -> None:
         """Measure, and train the untreated twin if it can be trained.
@@ -55,19 +56,11 @@ class Examination:
         """What the judges say of the numbers so far."""
         return judge_all(self.measured, self.chosen)
 
-    @property
-    def progress(self) -> float:
-        """Of the untreated run; -inf if there was none or it was lost."""
-        return self.progress_of(self.measured.reference)
-
-    def progress_of(self, curve: Curve) -> float:
-        return judge_progress(curve, self.measured.constant)
-
     def loss_at(self, progress: float) -> float:
         """The loss at which a run has made this progress: `judge_progress` the other way round."""
         if self.measured.constant is not None and self.measured.constant > 0:
             return self.measured.constant * (1 - progress)
-        return self.measured.reference.start - progress * self.scale
+        return self.measured.start.level - progress * self.scale
 
     @property
     def scale(self) -> float:
@@ -75,7 +68,7 @@ class Examination:
         constant = self.measured.constant
         if constant is not None and constant > 0:
             return constant
-        return abs(self.measured.reference.start) if self.measured.reference.steps else 0.0
+        return abs(self.measured.start.level) if math.isfinite(self.measured.start.level) else 0.0
 
     @property
     def share(self) -> float:
@@ -83,9 +76,8 @@ class Examination:
         return limits.TRIAL_SHARE * self.budget.seconds
 
     def seconds(self, steps: int) -> float:
-        """What steps cost, from what those of the untreated run did."""
-        reference = self.measured.reference
-        return reference.seconds / reference.steps * steps if reference.steps else 0.0
+        """What steps cost."""
+        return self.pace * steps
 
     # -- the first step
 
@@ -119,14 +111,18 @@ class Examination:
     # -- the untreated run
 
     def _train(self) -> None:
-        plan = self._plan(self._pace())
+        self.pace = self._measure_pace()
+        plan = self._plan(self.pace)
         self.budget.now(f"training it as it is for {plan.trial} steps")
         late = time.monotonic() + min(2 * self.share, self.budget.left)  # if the machine gets busy: fewer steps
-        self._add(reference=trials.run(self.box, steps=plan.trial, deadline=late), plan=plan)
-        if self.progress >= limits.STRUGGLING:
+        reference = trials.run(self.box, steps=plan.trial, deadline=late)
+        self._add(reference=reference, plan=plan)
+        if reference.steps >= limits.LEAST_STEPS:  # many steps tell the pace better than the few before them
+            self.pace = reference.seconds / reference.steps
+        if self.measured.progress >= limits.STRUGGLING:
             self.memorise()
 
-    def _pace(self) -> float:
+    def _measure_pace(self) -> float:
         """Seconds a step, once warm, with the number of threads that is faster now."""
         first = trials.run(self.box, steps=1).seconds
         if 10 * first > self.share:  # slow, or little time: no step to spare for a comparison
@@ -156,7 +152,7 @@ class Examination:
         """The same few examples, regularization off, with the task's own optimizer; with Adam too if nothing was learned."""
         self.budget.now("memorising a few examples")
         small = self._small_run(trials.without_regularization)
-        if small is not None and not small.memorised and self.progress < limits.STRUGGLING:
+        if small is not None and not small.memorised and self.measured.progress < limits.STRUGGLING:
             with_adam = self._small_run(lambda t: trials.without_regularization(t.replace(optimizer=optimizers.adam)))
             if with_adam is not None and with_adam.memorised:
                 small = replace(with_adam, with_adam=True)

@@ -10,6 +10,7 @@ REMAINS = 0.7  # … and keeps at most this share of the loss that the twin has 
 SIGMAS = 4.0  # of the noise of both curves: a smaller gain could be chance
 PROMISING = 0.03  # a gain beyond chance, too small for a cure: the trial may have been too short
 LONGER = 4  # times the steps of a trial, for a second look where the first was too short to tell
+LEARNS_LATER = 0.3  # the same where only the rate is suspected: one that learns this much in its plan is not lost
 MUCH_LONGER = 20  # times the steps of a trial, at most, to see whether the untreated network gets there later
 CATCH_UP_SHARE = 0.6  # of the time left, for that
 SIGN = 0.01  # a loss that fell by less shows no sign of learning

@@ -30,7 +30,7 @@ class Diagnosis:
         notes = [f for f in notes if f.cause != "underfitting"]  # said only if nothing else is
         if certain:
             return self._certain(certain, suspects) + notes
-        start, progress = self.exam.measured.start, self.exam.progress
+        start, progress = self.exam.measured.start, self.exam.measured.progress
         if not self.exam.measured.reference.steps and start.no_gradient is None:
             return notes
         struggling = progress < limits.STRUGGLING
@@ -67,13 +67,19 @@ class Diagnosis:
             if trial is None:
                 continue
             tried[suspect.cause] = trial
-            if trial.cured and self.verify.catches_up(trial):
+            if trial.cured and self._gets_there(suspect, trial):
                 return [self._only_slow(suspect, trial)]
             if trial.cured:
                 return self._with_consequences(suspect, trial, suspects)
         if not struggling:
             return []
         return self._try_together(suspects) or self._left(suspects, tried)
+
+    def _gets_there(self, suspect: Finding, trial: Trial) -> bool:
+        """The untreated network learns too, only later. A rate too low was held against the plan already."""
+        if suspect.cause == "learning-rate-too-high":
+            return self.verify.catches_up(trial, limits.LEARNS_LATER, always=True)
+        return suspect.cause not in limits.RATES and self.verify.catches_up(trial)
 
     def _try(self, suspect: Finding, first: tuple[Remedy, ...] = ()) -> Trial | None:
         """The remedies for one suspect, in turn, until one cures (of learning rates, the best of two that do)."""
@@ -162,7 +168,9 @@ class Diagnosis:
         """Nothing cured: what was suspected from the numbers, and whether a few examples can be memorised."""
         self.exam.memorise()
         small = [f for f in self.exam.suspects() if f.cause == "underfitting"]
-        return [self._unverified(f, tried.get(f.cause)) for f in suspects if _worth_telling(f)] + small
+        lost = self.exam.measured.reference.diverged
+        told = [f for f in suspects if _worth_telling(f) or (lost and f.cause == "learning-rate-too-high")]
+        return [self._unverified(f, tried.get(f.cause)) for f in told] + small
 
     def _unverified(self, finding: Finding, trial: Trial | None) -> Finding:
         """A suspicion that no trial confirmed, and why."""

@@ -32,10 +32,11 @@ class Verification:
     exam: Examination
 
     def trial(self, remedies: tuple[Remedy, ...], what: str) -> Trial | None:
-        """None if the budget does not allow it. Where the result promises more than it shows, both run longer."""
+        """None if the budget allows too few steps. Where the result promises more than it shows, both run longer."""
         exam, reference = self.exam, self.exam.measured.reference
         steps = reference.steps if reference.steps > 2 and not reference.diverged else exam.measured.plan.trial
-        if not exam.budget.fits(1.1 * exam.seconds(steps)):
+        steps = min(steps, int(exam.budget.left / (1.1 * exam.pace))) if exam.pace else steps
+        if steps < min(limits.LEAST_STEPS, exam.measured.plan.steps or limits.LEAST_STEPS):
             return None
         exam.budget.now(f"trying {what}")
         end = exam.budget.end + 1 if reference.steps else time.monotonic() + min(exam.budget.left, exam.share)
@@ -49,7 +50,7 @@ class Verification:
     def _cures(self, treated: Curve) -> bool:
         """Learned where the twin did not, and by more than chance."""
         untreated = self.exam.measured.reference
-        before, after = self.exam.progress_of(untreated), self.exam.progress_of(treated)
+        before, after = self.exam.measured.progress_of(untreated), self.exam.measured.progress_of(treated)
         if after < limits.CURED:
             return False
         if not untreated.steps or untreated.diverged or before < -1:
@@ -62,7 +63,7 @@ class Verification:
         untreated, plan = self.exam.measured.reference, self.exam.measured.plan
         if not untreated.steps or untreated.steps >= plan.steps:
             return False
-        ahead = self.exam.progress_of(treated) > max(self.exam.progress, 0.0) + limits.PROMISING
+        ahead = self.exam.measured.progress_of(treated) > max(self.exam.measured.progress, 0.0) + limits.PROMISING
         return ahead and (untreated.diverged or _beyond_chance(untreated, treated))
 
     def _longer(self, tried: Trial, what: str) -> Trial:
@@ -91,19 +92,23 @@ class Verification:
         self.exam.box.start()
         return start
 
-    def catches_up(self, cured: Trial) -> bool:
-        """True if the untreated network, given more of its plan, gets near what the cured one reached: slow, not sick."""
+    def catches_up(self, cured: Trial, goal: float = limits.CATCHES_UP, always: bool = False) -> bool:
+        """True if the untreated network, given more of its plan, gets near what the cured one reached: slow, not sick.
+
+        goal: "near", as a share of the cured run's progress. A network that showed no sign of learning is not given more time,
+        unless `always`.
+        """
         exam, reference = self.exam, self.exam.measured.reference
         steps = min(limits.MUCH_LONGER * reference.steps, exam.measured.plan.steps)
         if reference.diverged or steps <= reference.steps or exam.scale <= 0:
             return False
-        if (reference.start - reference.end) / exam.scale <= limits.SIGN:
+        if not always and (reference.start - reference.end) / exam.scale <= limits.SIGN:
             return False
         exam.budget.now("giving the untreated network more time")
-        goal = exam.loss_at(limits.CATCHES_UP * exam.progress_of(cured.curve))
+        wanted = exam.loss_at(goal * exam.measured.progress_of(cured.curve))
         end = time.monotonic() + limits.CATCH_UP_SHARE * max(0.0, exam.budget.left)
-        curve = trials.run(exam.box, steps=steps, until=goal, deadline=end)
-        return not curve.diverged and min(curve.end, curve.recent) <= goal
+        curve = trials.run(exam.box, steps=steps, until=wanted, deadline=end)
+        return not curve.diverged and min(curve.end, curve.recent) <= wanted
 
     # -- rates and plans
 
@@ -121,7 +126,7 @@ class Verification:
                 return True
             exam.budget.now(f"looking ahead to step {exam.measured.plan.steps}")
             curve = trials.run(exam.box, _faster(factor), steps=steps, deadline=exam.budget.end + 1)
-            if exam.progress_of(curve) >= limits.STRUGGLING:
+            if exam.measured.progress_of(curve) >= limits.STRUGGLING:
                 return True
         return False
 
