@@ -18,6 +18,7 @@ from runtrue.task import Task, TaskError, blame
 
 FLUSH = 20  # steps between two looks at the curve: one transfer each, to stop a run that is lost
 TAIL = 0.2  # the share of a curve, at its end, whose mean is "the loss at the end"
+EVALUATED = 8  # batches that an evaluation reads
 RECENT = 5  # steps whose mean must reach a goal
 LOST = 1e6  # times the loss at the start: a run this far up is not coming back
 
@@ -29,6 +30,8 @@ class Curve:
     losses: tuple[float, ...]
     seconds: float = 0.0
     error: str | None = None
+    evaluated: float = math.nan
+    """Mean loss in evaluation mode after the last step, if it was asked for: without dropout and the batch's own statistics."""
 
     @property
     def steps(self) -> int:
@@ -74,16 +77,18 @@ def run(
     batch: Callable[[int], Any] | None = None,
     until: float | None = None,
     deadline: float = math.inf,
+    evaluate: bool = False,
 ) -> Curve:
     """Train from the initial state for `steps` steps, treated first if `treat` is given, and return the curve.
 
     batch: step -> batch, instead of the task's own. until: stop once the mean loss of a flush is at most this.
+    evaluate: also measure the loss in evaluation mode afterwards.
     deadline: `time.monotonic()` after which no further step is taken. The task is left as it was at the start.
     Raises TaskError only if the untreated task cannot take its first step; later errors end the curve.
     """
     begin = time.monotonic()
     losses: list[float] = []
-    error = None
+    error, evaluated = None, math.nan
     try:
         task = box.start() if treat is None else treat(box.start())
         assert isinstance(task.model, nn.Module)
@@ -97,6 +102,8 @@ def run(
                 losses += _flush(waiting)
                 if late or _is_over(losses, until):
                     break
+        if evaluate:
+            evaluated = _evaluate(box, task, draw)
     except TaskError as failure:
         if treat is None and not losses:
             raise
@@ -107,7 +114,16 @@ def run(
         box.start()
     if error is not None:
         losses.append(math.nan)
-    return Curve(tuple(losses), time.monotonic() - begin, error)
+    return Curve(tuple(losses), time.monotonic() - begin, error, evaluated)
+
+
+def _evaluate(box: Sandbox, task: Task, draw: Callable[[int], Any]) -> float:
+    """Mean loss over the first batches, in evaluation mode."""
+    assert isinstance(task.model, nn.Module)
+    task.model.eval()
+    with torch.no_grad():
+        losses = [box.loss(task, draw(step))[1] for step in range(min(EVALUATED, box.batches.held))]
+    return float(torch.stack(losses).mean())
 
 
 def changed_batches(box: Sandbox, task: Task) -> Callable[[int], Any]:

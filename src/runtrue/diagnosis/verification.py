@@ -100,15 +100,16 @@ class Verification:
         """
         exam, reference = self.exam, self.exam.measured.reference
         steps = min(limits.MUCH_LONGER * reference.steps, exam.measured.plan.steps)
-        if reference.diverged or steps <= reference.steps or exam.scale <= 0:
+        if reference.diverged or exam.scale <= 0:
             return False
-        if not always and (reference.start - reference.end) / exam.scale <= limits.SIGN:
+        shows_none = (reference.start - reference.end) / exam.scale <= limits.SIGN
+        if not always and (shows_none or steps <= reference.steps):
             return False
         exam.budget.now("giving the untreated network more time")
         wanted = exam.loss_at(goal * exam.measured.progress_of(cured.curve))
         end = time.monotonic() + limits.CATCH_UP_SHARE * max(0.0, exam.budget.left)
-        curve = trials.run(exam.box, steps=steps, until=wanted, deadline=end)
-        return not curve.diverged and min(curve.end, curve.recent) <= wanted
+        curve = trials.run(exam.box, steps=steps, until=wanted, deadline=end, evaluate=True)
+        return any(loss <= wanted for loss in (curve.end, curve.recent, curve.evaluated))
 
     # -- rates and plans
 

@@ -104,6 +104,8 @@ def mean_and_spread(layers: Layers) -> Spec:
         if is_finite(layer.get(key))
     ]
     across: Spec = {"grid": False, "tickMinStep": 1, "format": "d"}
+    if len(layers) <= 12:  # few enough for a tick each; else tickMinStep may still fall between two layers
+        across["values"] = list(range(1, len(layers) + 1))
     ends = {"nice": False, "zero": False}
     colours = {"domain": list(kinds.values()), "range": [BLUE, RED]}
     x = {"field": "depth", "type": "quantitative", "title": "layer, from input to output", "scale": ends}
