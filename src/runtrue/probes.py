@@ -77,7 +77,7 @@ class Probe:
             output.register_hook(lambda g: self._keep(layer, signal_norm=stats.norm(g)))
 
     def activation_output(self, layer: Layer, output: Tensor) -> None:
-        if self._again(layer, "activation"):
+        if self._again(layer, "activation") or not output.is_floating_point():
             return
         with torch.no_grad():
             moments = stats.moments(output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ FLUSH = 20  # steps between two looks at the curve: one transfer each, to stop a
 TAIL = 0.2  # the share of a curve, at its end, whose mean is "the loss at the end"
 EVALUATED = 8  # batches that an evaluation reads
 RECENT = 5  # steps whose mean must reach a goal
+FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a treatment that does not fit may raise: the result of a trial, not its end. Ctrl-C and the like pass through."""
 LOST = 1e6  # times the loss at the start: a run this far up is not coming back
 
 
@@ -63,6 +65,10 @@ class Curve:
         if not steps or not all(map(math.isfinite, steps)):
             return 0.0
         return math.sqrt(sum(s * s for s in steps) / len(steps) / 2 / len(self.tail))
+
+    def first(self, steps: int) -> Curve:
+        """The same run as it was after so many steps; a run that was lost stays lost."""
+        return self if self.diverged or self.steps <= steps else replace(self, losses=self.losses[:steps])
 
     @property
     def diverged(self) -> bool:
@@ -108,7 +114,7 @@ def run(
         if treat is None and not losses:
             raise
         error = str(failure)
-    except (RuntimeError, ValueError, IndexError, ArithmeticError, TypeError) as failure:
+    except FAILURES as failure:
         error = blame(failure)
     finally:
         box.start()

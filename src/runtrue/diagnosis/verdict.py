@@ -11,6 +11,8 @@ from runtrue.diagnosis.verification import Trial, Verification
 from runtrue.facts import DataFacts
 from runtrue.findings import Finding, Remedy
 from runtrue.remedies import remedies_for
+from runtrue.task import TaskError
+from runtrue.trials import FAILURES
 
 Pair = tuple[Finding, Remedy]
 
@@ -154,7 +156,12 @@ class Diagnosis:
     # -- what is said
 
     def _remedies(self, finding: Finding) -> list[Remedy]:
-        return remedies_for(finding, self.exam.measured, self.exam.box)
+        """What may cure it. A proposal that does not fit this model is none."""
+        try:
+            return remedies_for(finding, self.exam.measured, self.exam.box)
+        except (TaskError, *FAILURES):
+            self.exam.box.start()
+            return []
 
     def _fault(self, finding: Finding, trial: Trial) -> Finding:
         return finding.having(severity="fault", remedy=trial.remedies[-1], outcome=self.verify.outcome(trial))

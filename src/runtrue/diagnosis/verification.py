@@ -49,7 +49,7 @@ class Verification:
 
     def _cures(self, treated: Curve) -> bool:
         """Learned where the twin did not, and by more than chance."""
-        untreated = self.exam.measured.reference
+        untreated = self.exam.measured.reference.first(treated.steps)
         before, after = self.exam.measured.progress_of(untreated), self.exam.measured.progress_of(treated)
         if after < limits.CURED:
             return False
@@ -145,7 +145,7 @@ class Verification:
         return self.exam.measured.plan.steps / max(1, self.exam.measured.reference.steps)
 
     def outcome(self, tried: Trial) -> Outcome:
-        reference = self.exam.measured.reference
+        reference = self.exam.measured.reference.first(tried.curve.steps)
         return Outcome(
             before=reference.end,
             after=tried.curve.end,
