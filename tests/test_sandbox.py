@@ -240,3 +240,34 @@ def test_a_generator_is_named_as_used_up() -> None:
     _, _, task = patient(train=(pair for pair in [(x, y)] * 5))
     report = runtrue.check(task, budget=3)
     assert "cannot be put back" in report.measured.facts["data"]
+
+
+@pytest.mark.parametrize("prebuilt", [False, True])
+def test_what_the_optimizer_holds_beside_the_model_is_restored(prebuilt: bool) -> None:
+    """One optimizer for two networks, both with gradients and momentum; the other one takes part in the loss."""
+    torch.manual_seed(0)
+    model, other = nn.Linear(6, 3), nn.Linear(6, 6)
+    optimizer = torch.optim.Adam([*model.parameters(), *other.parameters()], lr=0.1)
+    x, y = data()
+    nn.functional.cross_entropy(model(other(x)), y).backward()
+    optimizer.step()
+    parts: dict[str, Any] = {"optimizer": (lambda params: optimizer) if prebuilt else optimizer}
+    task = Task(model, (x, y), loss=lambda o, t: nn.functional.cross_entropy(o, t) + other(x).square().mean(), **parts)
+    before = state(nn.ModuleList([model, other]), optimizer)
+    gradients = [p.grad for p in other.parameters()]
+    runtrue.check(task, budget=3)
+    same(before, state(nn.ModuleList([model, other]), optimizer))
+    assert all(p.grad is g for p, g in zip(other.parameters(), gradients))
+
+
+def test_a_stale_optimizer_leaves_its_own_network_alone() -> None:
+    """The optimizer of another network, which still has gradients: nothing of it may move."""
+    torch.manual_seed(0)
+    model, other = nn.Linear(6, 3), nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9)
+    x, y = data()
+    nn.functional.cross_entropy(other(x), y).backward()
+    before = state(other, optimizer)
+    report = runtrue.check(Task(model, (x, y), loss=nn.CrossEntropyLoss(), optimizer=optimizer), budget=3)
+    same(before, state(other, optimizer))
+    assert "parameters-not-optimized" in {f.cause for f in report.findings}

@@ -44,7 +44,7 @@ def keep_modules(roots: Iterable[nn.Module], initial: dict[int, Tensor]) -> Rest
     """Everything of these modules: values (kept in `initial`), gradients, flags, structure, modes, hooks, attributes."""
     modules = list(dict.fromkeys(module for root in roots for module in root.modules()))
     tensors = {id(t): t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None}
-    restores = [_keep_tensor(tensor, initial) for tensor in tensors.values()]
+    restores = [keep_tensor(tensor, initial) for tensor in tensors.values()]
     restores += [_keep_attributes(module, set(tensors)) for module in modules]
 
     def restore() -> None:
@@ -54,7 +54,7 @@ def keep_modules(roots: Iterable[nn.Module], initial: dict[int, Tensor]) -> Rest
     return restore
 
 
-def _keep_tensor(tensor: Tensor, initial: dict[int, Tensor] | None = None) -> Restore:
+def keep_tensor(tensor: Tensor, initial: dict[int, Tensor] | None = None) -> Restore:
     """Value, storage, gradient and flag. The user's gradient is put aside, not copied: nothing in here can reach it."""
     storage, value, gradient = tensor.data, tensor.detach().clone(), tensor.grad
     needs = tensor.requires_grad
@@ -91,7 +91,7 @@ def _keep_attributes(holder: Any, known: set[int]) -> Restore:
 def _keep_content(value: Any, known: set[int], depth: int = 2) -> Restore | None:
     """How to restore what can change inside a value; None if nothing can (or if it is too long to copy)."""
     if isinstance(value, Tensor):
-        return None if id(value) in known or not value.is_leaf else _keep_tensor(value)
+        return None if id(value) in known or not value.is_leaf else keep_tensor(value)
     if isinstance(value, torch.Generator):
         state = value.get_state()
         return lambda: void(value.set_state(state))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from runtrue import batches as data
 from runtrue import optimizers
 from runtrue.closures import reachable
-from runtrue.keeping import Restore, keep_data, keep_modules, keep_random_state, seed_all, undisturbed
+from runtrue.keeping import Restore, keep_data, keep_modules, keep_random_state, keep_tensor, seed_all, undisturbed
 from runtrue.task import Task, TaskError, blame, forward
 
 
@@ -33,6 +33,8 @@ class Sandbox:
     _restore: Restore
     initial: dict[int, Tensor]
     """The values at the start, by id of the parameter or buffer: the one copy that is kept."""
+    _others: list[Restore] = field(default_factory=list)
+    """Of tensors that an optimizer holds and no known module does."""
     steps: int = 0
     """Training steps taken in here: what a check cost."""
 
@@ -44,16 +46,32 @@ class Sandbox:
     def start(self) -> Task:
         """Undo everything: weights, buffers, gradients, modes, layers added, random state. Returns the untreated task."""
         self._restore()
+        self.restore_others()
         seed_all(self.seed)
         return self.task
+
+    def restore_others(self) -> None:
+        for restore in self._others:
+            restore()
 
     def batch(self, step: int) -> Any:
         return data.to_device(self.batches.get(step), self.device)
 
     def optimizer(self, task: Task) -> torch.optim.Optimizer:
-        """An optimizer for this task that is not the user's own object, whatever form the task gives it in."""
+        """An optimizer for this task that is not the user's own object, whatever form the task gives it in.
+
+        What it holds beyond the model (another network's parameters) is kept from now on, and restored as well.
+        """
+        made = optimizers.twin(self._made(task))
+        for parameter in (p for group in made.param_groups for p in group["params"]):
+            if id(parameter) not in self.initial:
+                self._others.append(keep_tensor(parameter, self.initial))
+                parameter.grad = None
+        return made
+
+    def _made(self, task: Task) -> torch.optim.Optimizer:
         if isinstance(task.optimizer, torch.optim.Optimizer):
-            return optimizers.twin(task.optimizer)
+            return task.optimizer
         make = task.optimizer or optimizers.adam
         try:
             made = make(list(self._model_of(task).parameters()))
@@ -98,20 +116,25 @@ def sandbox(task: Task, seed: int = 0) -> Iterator[Sandbox]:
         stack.callback(undisturbed(restore))
         drawn = data.draw(task.train, task.batch_size, seed)
         seed_all(seed)
-        inside = _back_to_start(restore, built.model)
-        yield Sandbox(built, drawn, device_of(built.model), seed, inside, initial)
+        inside = _back_to_start(restore, modules)
+        box = Sandbox(built, drawn, device_of(built.model), seed, inside, initial)
+        stack.callback(undisturbed(box.restore_others))
+        yield box
 
 
-def _back_to_start(restore: Restore, model: nn.Module) -> Restore:
+def _back_to_start(restore: Restore, roots: list[nn.Module]) -> Restore:
     """Back to the start of the sandbox: as the user gave it, without gradients, in training mode.
 
     Parts that the user keeps in evaluation mode while the whole trains (frozen normalization) stay so.
     """
 
+    model, *_ = roots
+
     def again() -> None:
         restore()
-        for parameter in model.parameters():
-            parameter.grad = None
+        for root in roots:  # a gradient of the user's would be added to in place
+            for parameter in root.parameters():
+                parameter.grad = None
         if not model.training:
             model.train()
 
