@@ -55,8 +55,6 @@ class Wiring:
     """Held by the optimizer, and no part of the model."""
     held: int = 0
     cuts: tuple[Cut, ...] = ()
-    unmoved: bool = False
-    """The optimizer's step changed no parameter at all, though a gradient was there."""
 
 
 @dataclass(frozen=True)
@@ -318,8 +316,9 @@ def _known(call: LossCall) -> dict[str, Any]:
 def _loss_facts(calls: list[LossCall]) -> LossFacts | None:
     if not calls or not isinstance(calls[0].target, Tensor) or calls[0].target.numel() == 0:
         return None
-    call, target = calls[0], calls[0].target.detach()
-    given = call.input.detach()
+    call, given, target = calls[0], calls[0].input.detach(), calls[0].target.detach()
+    ignored = int(call.options.get("ignore_index", -100) or 0)
+    counted = target[target != ignored]  # what the loss leaves out is no label
     return LossFacts(
         name=call.name,
         shape=tuple(given.shape),
@@ -328,12 +327,8 @@ def _loss_facts(calls: list[LossCall]) -> LossFacts | None:
         high=float(given.max()) if given.numel() else math.nan,
         target_dtype=str(target.dtype).removeprefix("torch."),
         target_shape=tuple(target.shape),
-        target_low=float(target[target != call.options.get("ignore_index", -100)].min()) if _some(call) else math.nan,
-        target_high=float(target.max()),
-        ignore_index=int(call.options.get("ignore_index", -100) or 0),
+        target_low=float(counted.min()) if counted.numel() else math.nan,
+        target_high=float(counted.max()) if counted.numel() else math.nan,
+        ignore_index=ignored,
         activation=call.activation,
     )
-
-
-def _some(call: LossCall) -> bool:
-    return bool((call.target != call.options.get("ignore_index", -100)).any())

@@ -186,6 +186,8 @@ def min_max_of_labels(m: Measurements) -> tuple[float, float]:
     assert facts is not None
     if t is None or not (t.low <= facts.target_low and t.high >= facts.target_high) or t.dtype != facts.target_dtype:
         return facts.target_low, facts.target_high
-    kept = [v for v in t.values if v != facts.ignore_index]
-    low = min(kept) if kept and len(t.values) <= 64 else facts.target_low
-    return low, t.high
+    if len(t.values) <= 64:
+        kept = [v for v in t.values if v != facts.ignore_index]
+        return (min(kept), max(kept)) if kept else (facts.target_low, facts.target_high)
+    low = facts.target_low if t.low == facts.ignore_index else t.low
+    return low, facts.target_high if t.high == facts.ignore_index else t.high
