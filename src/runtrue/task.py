@@ -28,7 +28,7 @@ class Task:
     loss: (outputs, targets) -> scalar tensor.
     optimizer: parameters -> Optimizer (for instance `functools.partial(torch.optim.SGD, lr=0.1)`), or an Optimizer
         that holds the parameters of `model`. Without one, Adam at 1e-3 is used and the report says so.
-    metric: (outputs, targets) -> number, for the report alone.
+    metric: (outputs, targets) -> number. It and `val` stay with the task (`fix` hands them on); no check reads them yet.
     step: (model, batch) -> loss, for batches that are no (inputs, targets) pair.
     epochs: how long the user means to train: a learning rate is too low *for a plan*.
     batch_size: for tensors and datasets; a DataLoader brings its own.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from runtrue import demos
 from runtrue.checks.registry import check
-from runtrue.checks.weights import by_layer, weight_layers
+from runtrue.checks.weights import by_layer
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
 from runtrue.probes import Reading
@@ -76,7 +76,7 @@ def dead_units(m: Measurements) -> Iterator[Finding]:
 
     Counted per unit over several batches, never per element: a ReLU network with most elements at zero is healthy.
     """
-    dead = [r for r in weight_layers_any(m) if (r.dead_fraction or 0.0) > DEAD and r.units > 1]
+    dead = [r for r in all_layers(m) if (r.dead_fraction or 0.0) > DEAD and r.units > 1]
     if dead:
         worst = max(dead, key=lambda r: r.dead_fraction or 0.0)
         share = 100 * (worst.dead_fraction or 0.0)
@@ -92,6 +92,6 @@ def dead_units(m: Measurements) -> Iterator[Finding]:
         )
 
 
-def weight_layers_any(m: Measurements) -> list[Reading]:
+def all_layers(m: Measurements) -> list[Reading]:
     """Also layers with a normalization behind: its shift can silence units as well."""
-    return [r for r in m.start.layers if r.kind in ("linear", "conv")] or weight_layers(m)
+    return [r for r in m.start.layers if r.kind in ("linear", "conv")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runtrue.lab.experiment import Experiment
 from runtrue.report.blocks import Block, Chart, Facts, Section, Tone
-from runtrue.report.html import replace_text
+from runtrue.report.html import save_page
 from runtrue.report.page import render_fragment, render_page
 
 
@@ -34,12 +34,7 @@ def notebook_fragment(experiment: Experiment) -> str:
 
 def write_page(experiment: Experiment, path: Path) -> Path:
     """Write the page to `path`, whole or not at all, and return where it lies. Missing folders are made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, page(experiment))
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write the experiment: {error.strerror}", str(path)) from error
-    return path
+    return save_page(page(experiment), path, "experiment")
 
 
 def headline(experiment: Experiment) -> str:

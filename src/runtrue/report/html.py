@@ -30,13 +30,17 @@ def notebook_fragment(report: Report) -> str:
 
 def write_page(report: Report, path: Path) -> Path:
     """Write the page to `path`, whole or not at all, and return where it lies. Missing folders are made."""
-    target = Path(path)
+    return save_page(page(report), Path(path), "report")
+
+
+def save_page(text: str, path: Path, what: str) -> Path:
+    """A page to its place. Raises OSError that says what could not be written, and why."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(target, page(report))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, text)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write the report: {error.strerror}", str(target)) from error
-    return target
+        raise OSError(error.errno, f"cannot write the {what}: {error.strerror}", str(path)) from error
+    return path
 
 
 def replace_text(target: Path, text: str) -> None:
