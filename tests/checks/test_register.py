@@ -73,7 +73,7 @@ def test_a_specimen_builds_a_new_task_each_time() -> None:
 
 def test_an_unknown_cause_cannot_register() -> None:
     with pytest.raises(ValueError, match="unknown cause id 'bad-luck'; known are batch-too-small-for-norm, "):
-        check("bad-luck", sick=demos.frozen, healthy=demos.healthy_mlp)
+        check("bad-luck", sick=demos.basic.frozen, healthy=demos.basic.healthy_mlp)
     with pytest.raises(ValueError, match="unknown cause id 'bad-luck'"):
         remedy("bad-luck")(lambda finding, measured, box: iter(()))
     assert "bad-luck" not in CHECKS and "bad-luck" not in REMEDIES
@@ -82,7 +82,7 @@ def test_an_unknown_cause_cannot_register() -> None:
 def test_no_cause_registers_twice() -> None:
     before = dict(CHECKS)
     with pytest.raises(ValueError, match="'init-too-small' has a check already: init_too_small"):
-        check("init-too-small", sick=demos.frozen, healthy=demos.healthy_mlp)(nothing)
+        check("init-too-small", sick=demos.basic.frozen, healthy=demos.basic.healthy_mlp)(nothing)
     assert before == CHECKS
 
 
@@ -92,7 +92,7 @@ def test_a_judge_without_a_docstring_cannot_register() -> None:
 
     free = next(cause for cause in STAGE_OF if cause not in CHECKS)
     with pytest.raises(ValueError, match=f"the check for '{free}' has no docstring"):
-        check(free, sick=demos.frozen, healthy=demos.healthy_mlp)(silent)
+        check(free, sick=demos.basic.frozen, healthy=demos.basic.healthy_mlp)(silent)
     assert free not in CHECKS
 
 
@@ -107,7 +107,7 @@ def test_a_check_that_is_complete_registers(monkeypatch: pytest.MonkeyPatch) -> 
     free = next(cause for cause in STAGE_OF if cause not in CHECKS)
     registered: dict[str, Check] = {}
     monkeypatch.setattr("runtrue.checks.registry.CHECKS", registered)
-    assert check(free, sick=demos.frozen, healthy=demos.healthy_mlp)(nothing) is nothing
+    assert check(free, sick=demos.basic.frozen, healthy=demos.basic.healthy_mlp)(nothing) is nothing
     assert registered[free].meaning == "Says nothing."
 
 

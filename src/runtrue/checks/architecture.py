@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from runtrue import demos
+from runtrue.demos import basic
 from runtrue.checks.registry import check
 from runtrue.checks.weights import by_layer
 from runtrue.findings import Finding
@@ -28,7 +28,7 @@ def signals(m: Measurements) -> list[Reading]:
     ]
 
 
-@check("vanishing-gradient", sick=demos.deep_sigmoid, healthy=demos.tanh_xavier)
+@check("vanishing-gradient", sick=basic.deep_sigmoid, healthy=basic.tanh_xavier)
 def vanishing_gradient(m: Measurements) -> Iterator[Finding]:
     """The gradient fades on its way back: the first layers receive next to nothing of it.
 
@@ -49,7 +49,7 @@ def vanishing_gradient(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@check("exploding-gradient", sick=demos.exploding_relu, healthy=demos.relu_he)
+@check("exploding-gradient", sick=basic.exploding_relu, healthy=basic.relu_he)
 def exploding_gradient(m: Measurements) -> Iterator[Finding]:
     """The gradient grows on its way back, or is not finite: one step throws the first layers away."""
     layers = signals(m)
@@ -70,7 +70,7 @@ def exploding_gradient(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@check("dead-units", sick=demos.dead_relu, healthy=demos.relu_he)
+@check("dead-units", sick=basic.dead_relu, healthy=basic.relu_he)
 def dead_units(m: Measurements) -> Iterator[Finding]:
     """Nearly all units of a layer are zero for every example: no gradient passes them.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from runtrue import demos
+from runtrue.demos import basic
 from runtrue.checks.registry import check
 from runtrue.facts import TensorFacts
 from runtrue.findings import Finding
@@ -19,7 +19,7 @@ TARGET_LARGEST = 10.0  # mean square root of the targets: outputs start near 1 a
 TARGET_TINY = 1e-3
 
 
-@check("non-finite-data", sick=demos.nan_pixels, healthy=demos.healthy_mlp)
+@check("non-finite-data", sick=basic.nan_pixels, healthy=basic.healthy_mlp)
 def non_finite_data(m: Measurements) -> Iterator[Finding]:
     """Inputs or targets hold NaN or infinity, which turns the loss and then every weight into NaN.
 
@@ -42,7 +42,7 @@ def non_finite_data(m: Measurements) -> Iterator[Finding]:
             )
 
 
-@check("constant-inputs", sick=demos.black_images, healthy=demos.healthy_mlp)
+@check("constant-inputs", sick=basic.black_images, healthy=basic.healthy_mlp)
 def constant_inputs(m: Measurements) -> Iterator[Finding]:
     """Every example has the same inputs: there is nothing to tell examples apart by."""
     if m.data.inputs and all(t.alike for t in m.data.inputs):
@@ -57,7 +57,7 @@ def constant_inputs(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@check("constant-targets", sick=demos.one_label, healthy=demos.healthy_mlp)
+@check("constant-targets", sick=basic.one_label, healthy=basic.healthy_mlp)
 def constant_targets(m: Measurements) -> Iterator[Finding]:
     """Every example has the same target: a constant output is perfect, and nothing of the inputs is learned.
 
@@ -83,7 +83,7 @@ def constant_facts_differ(m: Measurements, t: TensorFacts) -> bool:
     return facts is not None and (facts.target_low != t.low or facts.target_high != t.high)
 
 
-@check("inputs-not-scaled", sick=demos.raw_pixels, healthy=demos.healthy_mlp)
+@check("inputs-not-scaled", sick=basic.raw_pixels, healthy=basic.healthy_mlp)
 def inputs_not_scaled(m: Measurements) -> Iterator[Finding]:
     """Inputs are far from mean 0 and spread 1, which makes the first layer's outputs, gradients and usable rates wild.
 
@@ -129,7 +129,7 @@ def judge_scale(tensor: TensorFacts) -> str | None:
     return None
 
 
-@check("targets-not-scaled", sick=demos.raw_targets, healthy=demos.scaled_targets)
+@check("targets-not-scaled", sick=basic.raw_targets, healthy=basic.scaled_targets)
 def targets_not_scaled(m: Measurements) -> Iterator[Finding]:
     """Regression targets are far from mean 0 and spread 1, so the outputs must travel far and the loss dwarfs the rate."""
     t, facts = m.data.targets, m.start.loss_facts
@@ -148,7 +148,7 @@ def targets_not_scaled(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@check("labels-out-of-range", sick=demos.labels_from_one, healthy=demos.healthy_mlp)
+@check("labels-out-of-range", sick=basic.labels_from_one, healthy=basic.healthy_mlp)
 def labels_out_of_range(m: Measurements) -> Iterator[Finding]:
     """A label names a class that the outputs do not have, or a binary target lies outside 0 … 1.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from runtrue import demos
+from runtrue.demos import basic
 from runtrue.checks.registry import check
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
@@ -23,7 +23,7 @@ def risen(m: Measurements) -> bool:
     return ceiling > 0 and curve.end > RISEN * ceiling
 
 
-@check("learning-rate-too-high", sick=demos.rate_too_high, healthy=demos.healthy_mlp)
+@check("learning-rate-too-high", sick=basic.rate_too_high, healthy=basic.healthy_mlp)
 def learning_rate_too_high(m: Measurements) -> Iterator[Finding]:
     """Steps overshoot: the loss rises, jumps, or sticks far above what a lower rate reaches (N3.2)."""
     curve = m.reference
@@ -42,7 +42,7 @@ def learning_rate_too_high(m: Measurements) -> Iterator[Finding]:
     )
 
 
-@check("learning-rate-too-low", sick=demos.rate_too_low, healthy=demos.healthy_mlp)
+@check("learning-rate-too-low", sick=basic.rate_too_low, healthy=basic.healthy_mlp)
 def learning_rate_too_low(m: Measurements) -> Iterator[Finding]:
     """Steps are so small that the planned number of them cannot reach a good loss (N3.2)."""
     curve = m.reference

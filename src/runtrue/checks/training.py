@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runtrue import demos
+from runtrue.demos import basic
 from runtrue.checks.optimizer import STUCK
 from runtrue.checks.registry import check
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
 
 
-@check("underfitting", sick=demos.zero_init, healthy=demos.healthy_mlp)
+@check("underfitting", sick=basic.zero_init, healthy=basic.healthy_mlp)
 def underfitting(m: Measurements) -> Iterator[Finding]:
     """The network neither learned in the trial nor memorised a few examples with regularization off (N3.1).
 

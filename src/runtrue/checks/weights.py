@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from runtrue import demos
+from runtrue.demos import basic
 from runtrue.checks.registry import check
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
@@ -36,7 +36,7 @@ def shrinkage(hidden: list[Reading]) -> float:
     return stds[-1] / stds[0] if len(stds) > 1 and stds[0] > 0 and all(map(math.isfinite, stds)) else 1.0
 
 
-@check("init-too-small", sick=demos.tanh_small_init, healthy=demos.tanh_xavier)
+@check("init-too-small", sick=basic.tanh_small_init, healthy=basic.tanh_xavier)
 def init_too_small(m: Measurements) -> Iterator[Finding]:
     """Weights start so small that the signal fades from layer to layer, and the gradient with it (N1.2).
 
@@ -63,7 +63,7 @@ def any_below(layers: list[Reading], gain: float) -> bool:
     return any(r.gain is not None and r.gain < gain for r in layers)
 
 
-@check("init-too-large", sick=demos.tanh_large_init, healthy=demos.tanh_xavier)
+@check("init-too-large", sick=basic.tanh_large_init, healthy=basic.tanh_xavier)
 def init_too_large(m: Measurements) -> Iterator[Finding]:
     """Weights start so large that units saturate, or the outputs and the loss start far too big (N1.3)."""
     layers = weight_layers(m)
@@ -92,7 +92,7 @@ def init_too_large(m: Measurements) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-@check("init-symmetric", sick=demos.zero_init, healthy=demos.tanh_xavier)
+@check("init-symmetric", sick=basic.zero_init, healthy=basic.tanh_xavier)
 def init_symmetric(m: Measurements) -> Iterator[Finding]:
     """All units of a layer start alike and receive the same update, so they stay one unit (N1.2).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runtrue import demos
+from runtrue.demos import basic
 from runtrue.checks.registry import check
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
@@ -15,7 +15,7 @@ def some(names: tuple[str, ...], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-@check("parameters-frozen", sick=demos.frozen, healthy=demos.healthy_cnn)
+@check("parameters-frozen", sick=basic.frozen, healthy=basic.healthy_cnn)
 def parameters_frozen(m: Measurements) -> Iterator[Finding]:
     """Parameters have requires_grad=False, so no training reaches them.
 
@@ -32,7 +32,7 @@ def parameters_frozen(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@check("parameters-not-optimized", sick=demos.forgotten_layers, healthy=demos.healthy_cnn)
+@check("parameters-not-optimized", sick=basic.forgotten_layers, healthy=basic.healthy_cnn)
 def parameters_not_optimized(m: Measurements) -> Iterator[Finding]:
     """The optimizer does not hold parameters that ask for a gradient, so its step never moves them.
 
@@ -50,7 +50,7 @@ def parameters_not_optimized(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@check("graph-detached", sick=demos.detached, healthy=demos.healthy_cnn)
+@check("graph-detached", sick=basic.detached, healthy=basic.healthy_cnn)
 def graph_detached(m: Measurements) -> Iterator[Finding]:
     """Layers ran, but no gradient comes back to them: `detach`, `no_grad`, `.data` or NumPy cuts the graph on the way."""
     wiring = m.start.wiring

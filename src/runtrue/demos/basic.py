@@ -1,8 +1,4 @@
-"""Sick and healthy tasks on real images: `runtrue check demo:NAME`. They are the specimens of the checks as well.
-
-Each sick task has one fault, planted into a task that trains well without it. The images are the Fashion-MNIST subset
-that ships with runtrue.
-"""
+"""The first specimens: initial weights, scales, wiring, rates; and the parts that other specimens are built from."""
 
 from __future__ import annotations
 
@@ -15,24 +11,11 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from runtrue import datasets, nets
-from runtrue.task import Task, TaskError
-
-DEMOS: dict[str, Callable[[], Task]] = {}
+from runtrue.demos.register import demo
+from runtrue.task import Task
 
 DEPTH, WIDTH = 10, 500  # the network of N1.2
 PIXELS, CLASSES = 784, 10
-
-
-def demo(build: Callable[[], Task]) -> Callable[[], Task]:
-    DEMOS[build.__name__.replace("_", "-")] = build
-    return build
-
-
-def load(name: str) -> Task:
-    """The demo with this name. Raises TaskError that lists the names."""
-    if name not in DEMOS:
-        raise TaskError(f"there is no demo called {name!r}; there are: {', '.join(sorted(DEMOS))}")
-    return DEMOS[name]()
 
 
 def images(flat: bool = True) -> tuple[Tensor, Tensor]:
