@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from runtrue.demos import basic
 from runtrue.checks.registry import check
 from runtrue.checks.weights import by_layer
+from runtrue.demos import basic
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
 from runtrue.probes import Reading

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from runtrue.demos import basic
 from runtrue.checks.registry import check
+from runtrue.demos import basic
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runtrue.demos import basic
 from runtrue.checks.optimizer import STUCK
 from runtrue.checks.registry import check
+from runtrue.demos import basic
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from runtrue.demos import basic
 from runtrue.checks.registry import check
+from runtrue.demos import basic
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
 from runtrue.probes import Reading
