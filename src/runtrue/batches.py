@@ -35,6 +35,22 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         return (self.get(i) for i in range(self.held))
 
+    def merged(self, rows: int, most: int) -> list[Any]:
+        """The batches joined to larger ones of at least `rows` examples, `most` examples in all; as they are where they
+        cannot be joined."""
+        found: list[Any] = []
+        waiting: list[Any] = []
+        count = 0
+        for batch in self:
+            waiting.append(batch)
+            count += size_of(batch)
+            if sum(map(size_of, waiting)) >= rows or count >= most or size_of(batch) == 0:
+                found += join(waiting)
+                waiting = []
+            if count >= most or len(found) >= MAX_BATCHES:
+                break
+        return found + join(waiting)
+
 
 def draw(source: Any, batch_size: int, seed: int = 0, *, drop_single: bool = True) -> Batches:
     """Draw the batches of any form of training data (see `Task`). Tensors that come out are never the user's own.
@@ -168,6 +184,18 @@ def tensors_of(value: Any) -> Iterator[Any]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from tensors_of(item)
+
+
+def join(parts: list[Any]) -> list[Any]:
+    """One batch from several of the same form, in a list; the parts themselves where their forms differ."""
+    if len(parts) < 2:
+        return parts
+    columns = [list(tensors_of(part)) for part in parts]
+    shapes = {tuple((t.dtype, t.shape[1:]) if t.ndim else None for t in column) for column in columns}
+    if len(shapes) > 1 or None in next(iter(shapes)) or not all(map(size_of, parts)):
+        return parts
+    joined = iter([torch.cat([torch.as_tensor(t) for t in same]) for same in zip(*columns)])
+    return [map_tensors(parts[0], lambda _: next(joined))]
 
 
 def own(batch: Any) -> Any:

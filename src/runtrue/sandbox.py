@@ -21,6 +21,8 @@ from runtrue.closures import reachable
 from runtrue.keeping import Restore, keep_data, keep_modules, keep_random_state, keep_tensor, seed_all, undisturbed
 from runtrue.task import Task, TaskError, blame, forward
 
+EVALUATED_AT_ONCE, EVALUATED = 256, 2048  # examples in one pass of an evaluation, and in all of it
+
 
 @dataclass(eq=False)
 class Sandbox:
@@ -37,6 +39,7 @@ class Sandbox:
     """Of tensors that an optimizer holds and no known module does."""
     steps: int = 0
     """Training steps taken in here: what a check cost."""
+    _evaluation: list[Any] = field(default_factory=list)
 
     @property
     def model(self) -> nn.Module:
@@ -56,6 +59,12 @@ class Sandbox:
 
     def batch(self, step: int) -> Any:
         return data.to_device(self.batches.get(step), self.device)
+
+    def evaluation_batches(self) -> Iterator[Any]:
+        """The first examples in batches that are large enough to be read quickly."""
+        if not self._evaluation:
+            self._evaluation += self.batches.merged(EVALUATED_AT_ONCE, EVALUATED)
+        return (data.to_device(data.own(batch), self.device) for batch in self._evaluation)
 
     def optimizer(self, task: Task) -> torch.optim.Optimizer:
         """An optimizer for this task that is not the user's own object, whatever form the task gives it in.
