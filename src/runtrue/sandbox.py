@@ -7,7 +7,7 @@ buffers are kept (one copy) and written back, also after an error or Ctrl-C.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +37,8 @@ class Sandbox:
     """The values at the start, by id of the parameter or buffer: the one copy that is kept."""
     _others: list[Restore] = field(default_factory=list)
     """Of tensors that an optimizer holds and no known module does."""
+    source: Callable[[], nn.Module] | None = None
+    """The function that builds the model, if the task has one."""
     steps: int = 0
     """Training steps taken in here: what a check cost."""
     _evaluation: list[Any] = field(default_factory=list)
@@ -46,12 +48,34 @@ class Sandbox:
         assert isinstance(self.task.model, nn.Module)
         return self.task.model
 
-    def start(self) -> Task:
-        """Undo everything: weights, buffers, gradients, modes, layers added, random state. Returns the untreated task."""
+    def start(self, seed: int = 0) -> Task:
+        """Undo everything: weights, buffers, gradients, modes, layers added, random state. Returns the untreated task.
+
+        seed: added to the sandbox's own.
+        """
         self._restore()
         self.restore_others()
-        seed_all(self.seed)
+        seed_all(self.seed + seed)
         return self.task
+
+    @property
+    def can_redraw(self) -> bool:
+        """True if the task brings a function that draws new first weights, and an optimizer that can be made for them."""
+        return self.source is not None and not isinstance(self.task.optimizer, torch.optim.Optimizer)
+
+    def redrawn(self, seed: int, treat: Callable[[Task], Task] | None = None) -> Callable[[Task], Task] | None:
+        """A treatment that first draws the model anew with this seed; `treat` alone where that cannot be done."""
+        if not self.can_redraw:
+            return treat
+
+        def drawn(task: Task) -> Task:
+            seed_all(seed)
+            assert self.source is not None
+            model = self.source()
+            fresh = task.replace(model=model.to(self.device).train())
+            return fresh if treat is None else treat(fresh)
+
+        return drawn
 
     def restore_others(self) -> None:
         for restore in self._others:
@@ -126,7 +150,8 @@ def sandbox(task: Task, seed: int = 0) -> Iterator[Sandbox]:
         drawn = data.draw(task.train, task.batch_size, seed)
         seed_all(seed)
         inside = _back_to_start(restore, modules)
-        box = Sandbox(built, drawn, device_of(built.model), seed, inside, initial)
+        source = None if isinstance(task.model, nn.Module) else task.model
+        box = Sandbox(built, drawn, device_of(built.model), seed, inside, initial, source=source)
         stack.callback(undisturbed(box.restore_others))
         yield box
 

@@ -19,6 +19,7 @@ from runtrue.task import Task, TaskError, blame, forward, split
 
 FLUSH = 20  # steps between two looks at the curve: one transfer each, to stop a run that is lost
 TAIL = 0.2  # the share of a curve, at its end, whose mean is "the loss at the end"
+OTHER_EPOCHS = 100_003  # epochs between the orders of two seeds: no plan is that long
 RECENT = 5  # steps whose mean must reach a goal
 FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a treatment that does not fit may raise: the result of a trial, not its end. Ctrl-C and the like pass through."""
@@ -88,11 +89,13 @@ def run(
     until: float | None = None,
     deadline: float = math.inf,
     evaluate: bool = False,
+    seed: int = 0,
 ) -> Curve:
     """Train from the initial state for `steps` steps, treated first if `treat` is given, and return the curve.
 
     batch: step -> batch, instead of the task's own. until: stop once the mean loss of a flush is at most this.
-    evaluate: also measure the loss in evaluation mode afterwards.
+    evaluate: also measure loss and skill in evaluation mode afterwards.
+    seed: added to the sandbox's: other random numbers, and the batches in another order.
     deadline: `time.monotonic()` after which no further step is taken. The task is left as it was at the start.
     Raises TaskError only if the untreated task cannot take its first step; later errors end the curve.
     """
@@ -100,10 +103,11 @@ def run(
     losses: list[float] = []
     error, seen = None, Evaluation()
     try:
-        task = box.start() if treat is None else treat(box.start())
+        task = box.start(seed)
+        task = task if treat is None else treat(task)
         assert isinstance(task.model, nn.Module)
         optimizer = box.optimizer(task)
-        draw = batch or changed_batches(box, task)
+        draw = batch or changed_batches(box, task, seed)
         waiting: list[Tensor] = []
         for step in range(steps):
             waiting.append(take_step(box, task, optimizer, draw(step)))
@@ -165,9 +169,10 @@ def _passes(box: Sandbox, task: Task) -> tuple[float, float | None]:
     return mean, skill.of_outputs(outputs, targets) if len(outputs) == len(losses) else None
 
 
-def changed_batches(box: Sandbox, task: Task) -> Callable[[int], Any]:
-    """The box's batches as the (treated) task wants them."""
-    return lambda step: _changed(task, box.batch(step))
+def changed_batches(box: Sandbox, task: Task, seed: int = 0) -> Callable[[int], Any]:
+    """The box's batches as the (treated) task wants them; with another seed, those of epochs that nobody else sees."""
+    first = seed * OTHER_EPOCHS * (box.batches.per_epoch or box.batches.held)
+    return lambda step: _changed(task, box.batch(first + step))
 
 
 def _changed(task: Task, batch: Any) -> Any:

@@ -211,7 +211,7 @@ def unfit(o: OutputFacts) -> str | None:
 def loss_shape_broadcast(m: Measurements) -> Iterator[Finding]:
     """Outputs (N, 1) meet targets (N,) in the loss and are broadcast to N × N: every output is compared with every target.
 
-    The best answer to that is the mean of all targets. torch only warns for its own losses, and is silent about hand-written ones.
+    The best answer to that is the mean of all targets. torch warns for its own losses and says nothing for hand-written ones.
     """
     o = m.start.outputs
     if o is None or not o.same_numbers:
