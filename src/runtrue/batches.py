@@ -17,6 +17,7 @@ from runtrue.task import TaskError, blame
 
 MAX_BATCHES = 100  # as many as a trial on a slow network has steps
 MAX_BYTES = 128 * 2**20  # held at most, beside the user's own data
+MIXED_BYTES = 16 * 2**20  # up to this a second copy of the data, in the order of the epoch, is kept
 MAX_SECONDS = 5.0  # of drawing: a slow loader gives fewer batches
 
 
@@ -93,13 +94,21 @@ def _from_tensors(pair: tuple[Any, Any], batch_size: int, seed: int, drop_single
     if drop_single and len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
     orders: dict[int, Tensor] = {}
+    mixed: dict[int, Any] = {}
+    small = sum(t.numel() * t.element_size() for t in tensors_of(pair)) <= MIXED_BYTES
 
     def get(step: int) -> Any:
         epoch, place = divmod(step, len(starts))
         if epoch not in orders:
             orders.clear()  # one permutation is kept: steps come in order
+            mixed.clear()
             orders[epoch] = torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
-        rows = orders[epoch][starts[place] : starts[place] + batch_size]
+        first, last = starts[place], starts[place] + batch_size
+        if small and len(starts) > 1:  # all rows in their new order once, instead of a selection every step
+            if epoch not in mixed:
+                mixed[epoch] = map_tensors(pair, lambda t: t[orders[epoch].to(t.device)])
+            return map_tensors(mixed[epoch], lambda t: t[first:last].clone())
+        rows = orders[epoch][first:last]
         return map_tensors(pair, lambda t: t[rows.to(t.device)])
 
     return Batches(get, len(starts), len(starts), shuffled=True)
