@@ -58,19 +58,40 @@ class Search:
     tried: dict[str, Trial] = field(default_factory=dict)
     """The best trial of each suspect alone."""
     _remedies: dict[str, list[Remedy]] = field(default_factory=dict)
+    _plan_suffices: bool | None = None
 
     def best(self) -> Candidate | None:
-        """The smallest set of remedies that cures as well as any; None if nothing does."""
-        singles = self._alone([f for f in self.suspects if f.cause not in limits.LAST])
-        found = self._preferred(singles)
-        if found is None or found.quality < limits.SOUND:
-            singles += self._alone([f for f in self.suspects if f.cause in limits.LAST])
-            found = self._preferred(singles)
-        if found is None or found.quality < limits.SOUND:
-            together = self._together(singles)
-            if together is not None and (found is None or together.quality > found.quality + limits.MORE):
-                found = self._pruned(together)
-        return found
+        """The smallest set of remedies that cures as well as any; None if nothing does.
+
+        First every suspect of weight alone; then the rates, alone and on top of all that is suspected, since real failures often
+        have several causes; then what other remedies there are.
+        """
+        weighty = [f for f in self.suspects if f.cause not in limits.LAST]
+        singles = self._wave([Pair(f, r) for f in weighty for r in self.remedies(f)[:1]])
+        together: list[Candidate] = []
+        for first, last in ((0, 2), (2, 4), (4, 6)):
+            if self._is_sound([*singles, *together]):
+                break
+            rates = self._rates(first, last)
+            bundle = self._bundle(weighty, singles)
+            together += self._combined(bundle, rates, alone=first == 0)
+            if self._is_sound(together):
+                break
+            singles += self._wave(rates)
+            if not self._is_sound([*singles, *together]):
+                others = [f for f in self.suspects if f.cause not in limits.RATES]
+                singles += self._wave(
+                    [Pair(f, r) for f in others for r in self.remedies(f)[first // 2 + 1 : first // 2 + 2]]
+                )
+        return self._decided(self._preferred(singles), self._fewest(together))
+
+    def _is_sound(self, candidates: Sequence[Candidate]) -> bool:
+        return any(c.quality >= limits.SOUND for c in candidates)
+
+    def _decided(self, alone: Candidate | None, together: Candidate | None) -> Candidate | None:
+        if together is None or (alone is not None and alone.quality > together.quality - limits.MORE):
+            return alone
+        return self._pruned(together)
 
     def remedies(self, finding: Finding) -> list[Remedy]:
         """What may cure it. A proposal that does not fit this model is none."""
@@ -84,69 +105,52 @@ class Search:
 
     # -- each alone
 
-    def _alone(self, suspects: Sequence[Finding]) -> list[Candidate]:
-        """Every suspect's remedies, the first of each first; a suspect that is cured soundly gets no further ones."""
-        found: list[Candidate] = []
-        low = [f for f in suspects if f.cause == "learning-rate-too-low"]
-        if low and not self.exam.saw_the_whole_plan and self.verify.plan_suffices():
-            suspects = [f for f in suspects if f not in low]
-        queues = {f.cause: self._queue(f) for f in suspects}
-        while any(queues.values()):
-            size = (
-                2 if any(cause in limits.RATES for cause in queues) else 1
-            )  # neighbours among rates tell the direction
-            wave = [pair for queue in queues.values() for pair in queue[:size]]
-            queues = {cause: queue[size:] for cause, queue in queues.items()}
-            trials = self._race([(pair,) for pair in wave], ", ".join(dict.fromkeys(pair.cause for pair in wave)))
-            found += trials
-            for candidate in trials:
-                self._remember(candidate)
-            if not trials or max(c.quality for c in found) >= limits.SOUND:
-                break
+    def _wave(self, pairs: Sequence[Pair]) -> list[Candidate]:
+        """Each of these remedies alone."""
+        found = self._race([(pair,) for pair in pairs], ", ".join(dict.fromkeys(pair.cause for pair in pairs)))
+        for candidate in found:
+            cause = candidate.causes[0]
+            if cause not in self.tried or self.tried[cause].quality < candidate.quality:
+                self.tried[cause] = candidate.trial
         return found
 
-    def _queue(self, finding: Finding) -> list[Pair]:
+    def _rates(self, first: int, last: int) -> list[Pair]:
+        """The remedies from `first` to `last` of each suspicion of the rate, the likelier direction first."""
+        suspected = [f for f in self.suspects if f.cause in limits.RATES]
+        if not self.exam.saw_the_whole_plan and any(f.cause == "learning-rate-too-low" for f in suspected):
+            if self._plan_suffices is None:
+                self._plan_suffices = self.verify.plan_suffices()
+            if self._plan_suffices:
+                suspected = [f for f in suspected if f.cause != "learning-rate-too-low"]
+        return [Pair(f, r) for f in suspected for r in self._rates_of(f)[first:last]]
+
+    def _rates_of(self, finding: Finding) -> list[Remedy]:
         remedies = self.remedies(finding)
         if finding.cause == "learning-rate-too-low" and not self.exam.saw_the_whole_plan:
-            remedies = [r for r in remedies if self.verify.beyond_plan(r)]
-        return [Pair(finding, remedy) for remedy in remedies]
-
-    def _remember(self, candidate: Candidate) -> None:
-        cause = candidate.causes[0]
-        if cause not in self.tried or self.tried[cause].quality < candidate.quality:
-            self.tried[cause] = candidate.trial
+            return [r for r in remedies if self.verify.beyond_plan(r)]
+        return remedies
 
     def _preferred(self, candidates: Sequence[Candidate]) -> Candidate | None:
         """Of those that cure, the best; of those about as good, the one whose cause weighs most and lies furthest upstream."""
         cures = [c for c in candidates if self.verify.cures(c.trial, c.causes)]
         if not cures:
             return None
-        top = max(min(c.quality, 1.0) for c in cures)
-        near = limits.NEAR if top < limits.SOUND else max(limits.NEAR, top - limits.SOUND)
+        top = max(c.quality for c in cures)
+        near = max(limits.NEAR, top - limits.SOUND)
         alike = [c for c in cures if c.quality >= top - near]
         first = min(alike, key=lambda c: _order(c.causes[0]))
         return max((c for c in alike if c.causes == first.causes), key=lambda c: c.quality)
 
     # -- together
 
-    def _together(self, singles: Sequence[Candidate]) -> Candidate | None:
-        """The best remedy of every suspect at once, at several rates; and the best of those alone with each other."""
-        bundle = self._best_of_each([f for f in self.suspects if f.cause not in limits.LAST], singles)
-        rates = [Pair(f, r) for f in self.suspects if f.cause in limits.RATES for r in self.remedies(f)[:2]]
-        sets = [bundle, *((*bundle, rate) for rate in rates)] if bundle else []
-        if len(bundle) == 1:
-            sets = sets[1:]  # alone it was tried
-        found = self._race(sets, "the remedies together")
-        if found and max(c.quality for c in found) < limits.SOUND:
-            further = [Pair(f, r) for f in self.suspects if f.cause in limits.RATES for r in self.remedies(f)[2:4]]
-            found += self._race([(*bundle, rate) for rate in further], "the remedies together, at other rates")
-        cures = [c for c in found if self.verify.cures(c.trial, c.causes)]
-        if not cures:
-            return None
-        top = max(c.quality for c in cures)
-        return min((c for c in cures if c.quality >= top - limits.NEAR), key=lambda c: len(c.pairs))
+    def _combined(self, bundle: tuple[Pair, ...], rates: Sequence[Pair], alone: bool) -> list[Candidate]:
+        """The bundle with each of these rates, and (where it is more than one remedy that was tried) by itself."""
+        if not bundle:
+            return []
+        sets = [(*bundle, rate) for rate in rates]
+        return self._race([bundle, *sets] if alone and len(bundle) > 1 else sets, "the remedies together")
 
-    def _best_of_each(self, suspects: Sequence[Finding], singles: Sequence[Candidate]) -> tuple[Pair, ...]:
+    def _bundle(self, suspects: Sequence[Finding], singles: Sequence[Candidate]) -> tuple[Pair, ...]:
         """One remedy a suspect: the one that did best alone; where several suspects share one, it stands with the first."""
         pairs: dict[str, Pair] = {}
         for suspect in suspects:
@@ -155,6 +159,12 @@ class Search:
                 best = max(own, key=lambda c: c.quality).pairs[0]
                 pairs.setdefault(best.remedy.name, best)
         return tuple(pairs.values())
+
+    def _fewest(self, together: Sequence[Candidate]) -> Candidate | None:
+        """The best of those that cure; of those about as good, the one with the fewest remedies."""
+        cures = [c for c in together if self.verify.cures(c.trial, c.causes)]
+        top = max((c.quality for c in cures), default=0.0)
+        return min((c for c in cures if c.quality >= top - limits.NEAR), key=lambda c: len(c.pairs), default=None)
 
     def _pruned(self, whole: Candidate) -> Candidate:
         """Without the remedies that it does as well without, the least needed first."""
