@@ -19,11 +19,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
     ("init", "closures", "keeping", "rewiring"),
     # 1: the task and what is read from it; how a report is told
-    ("task", "probes", "baselines", "report", "skill"),
+    ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),
     ("sandbox", "outputs"),
     # 2: short controlled runs
     ("trials", "finetune"),
+    ("stacked",),
+    ("racing",),
     # 3: what is measured, and on what
     ("measure", "demos", "lab"),
     # 4 to 6: suspect, treat, prove

@@ -14,6 +14,7 @@ from runtrue.diagnosis import limits
 from runtrue.diagnosis.examination import Examination
 from runtrue.findings import Outcome, Remedy
 from runtrue.measure import Start, measure_start
+from runtrue.racing import paces_of, race
 from runtrue.task import Task
 from runtrue.trials import Curve
 
@@ -44,7 +45,7 @@ class Verification:
         """A trial for each bundle of remedies, as long as the untreated one was; None where the budget does not allow it."""
         exam, steps = self.exam, self.steps
         cost = 1.1 * exam.seconds(steps)
-        allowed = len(bundles) if cost <= 0 else max(0, int(exam.budget.left / cost))
+        allowed = len(bundles) if cost <= 0 else max(0, int(self._at_once * exam.budget.left / cost))
         if allowed == 0 and bundles and steps > limits.LEAST_STEPS:  # a shorter one is better than none
             steps = int(exam.budget.left / (1.1 * exam.pace))
             allowed = 1 if steps >= limits.LEAST_STEPS else 0
@@ -57,6 +58,12 @@ class Verification:
         return [*tried, *[None] * (len(bundles) - len(tried))]
 
     @property
+    def _at_once(self) -> float:
+        """Trials that take no longer than one: what the workers gained so far."""
+        paces = paces_of(self.exam.box)
+        return paces.alone / paces.in_workers if paces.in_workers < paces.alone else 1.0
+
+    @property
     def steps(self) -> int:
         """Of a trial: as many as the untreated run had, or was to have if it was lost."""
         reference, plan = self.exam.measured.reference, self.exam.measured.plan
@@ -64,7 +71,7 @@ class Verification:
 
     def _run(self, bundles: Sequence[Bundle], steps: int, end: float) -> list[Trial]:
         treats = [all_of(bundle) for bundle in bundles]
-        curves = [trials.run(self.exam.box, t, steps=steps, deadline=end, evaluate=True) for t in treats]
+        curves = race(self.exam.box, treats, steps=steps, deadline=end, evaluate=True)
         return [self._told(bundle, curve, steps) for bundle, curve in zip(bundles, curves)]
 
     def _told(self, remedies: Bundle, curve: Curve, steps: int) -> Trial:
@@ -127,9 +134,10 @@ class Verification:
         exam.budget.now("the same with other seeds")
         before, after = [exam.measured.quality], [tried.quality]
         for seed in range(1, limits.CONFIRMED_BY + 1):
-            for treat, into in ((None, before), (all_of(tried.remedies), after)):
-                curve = trials.run(exam.box, exam.box.redrawn(seed, treat), steps=self.steps, seed=seed, evaluate=True)
-                into.append(exam.measured.quality_of(self._in_user_units(curve, tried.remedies) if treat else curve))
+            treats = [exam.box.redrawn(seed), exam.box.redrawn(seed, all_of(tried.remedies))]
+            twin, treated = race(exam.box, treats, steps=self.steps, seed=seed, evaluate=True)
+            before.append(exam.measured.quality_of(twin))
+            after.append(exam.measured.quality_of(self._in_user_units(treated, tried.remedies)))
         mean = replace(tried, quality=sum(after) / len(after))
         won = sum(b > a for a, b in zip(before, after))
         sick = sum(before) / len(before)
