@@ -46,7 +46,12 @@ def test_a_softmax_that_is_a_module() -> None:
 
 def test_a_softmax_that_is_a_function_is_the_second_activation_of_the_forward_pass() -> None:
     o = facts(Functional(), LABELS, nn.CrossEntropyLoss())
-    assert o.maker is not None and (o.maker.name, o.maker.module, o.maker.where, o.maker.place) == ("softmax", None, "", 1)
+    assert o.maker is not None and (o.maker.name, o.maker.module, o.maker.where, o.maker.place) == (
+        "softmax",
+        None,
+        "",
+        1,
+    )
 
 
 def test_an_activation_in_the_loss_is_counted_from_there() -> None:

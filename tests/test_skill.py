@@ -62,7 +62,11 @@ def test_a_column_against_a_row_means_the_same_numbers() -> None:
 
 def test_batches_are_put_together_and_several_losses_averaged() -> None:
     first = ("cross_entropy", torch.eye(3), torch.tensor([0, 1, 2]))
-    second = ("cross_entropy", torch.eye(3), torch.tensor([0, 1, 1]))  # 5 of 6 right; the most frequent label has 3 of 6
+    second = (
+        "cross_entropy",
+        torch.eye(3),
+        torch.tensor([0, 1, 1]),
+    )  # 5 of 6 right; the most frequent label has 3 of 6
     assert skill.of_calls(calls_of(first, second)) == pytest.approx((5 / 6 - 3 / 6) / (3 / 6))
     numbers = ("mse_loss", torch.zeros(2, 1), torch.tensor([[-1.0], [1.0]]))
     both = skill.of_calls(calls_of(first, numbers, first, numbers))

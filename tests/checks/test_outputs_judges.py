@@ -141,7 +141,9 @@ def judged(judge: Callable[[Measurements], Iterator[Finding]], o: OutputFacts) -
 
 def test_the_floor_of_a_double_softmax_is_told() -> None:
     (finding,) = judged(outputs.softmax_before_cross_entropy, FACTS)
-    assert finding.evidence["lowest_possible_loss"] == pytest.approx(1.4612, abs=1e-3)  # -ln softmax(one-hot)[true], 10 classes
+    assert finding.evidence["lowest_possible_loss"] == pytest.approx(
+        1.4612, abs=1e-3
+    )  # -ln softmax(one-hot)[true], 10 classes
     assert "cannot fall below 1.46" in finding.message
 
 
