@@ -17,7 +17,7 @@ import runtrue
 FLOORS: tuple[tuple[str, ...], ...] = (
     # 0: words, numbers, formulas, networks, data
     ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
-    ("init", "closures", "keeping", "rewiring"),
+    ("init", "closures", "keeping", "wrapping"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),

@@ -14,10 +14,10 @@ from runtrue.init.passes import as_found
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.remedies.wiring import optimizing_all
-from runtrue.rewiring import core
 from runtrue.sandbox import Sandbox
 from runtrue.tape import Tape, record
 from runtrue.task import Task, forward, split
+from runtrue.wrapping import core
 
 EXAMPLES = 64  # enough to trace, and for the variances that LSUV measures
 

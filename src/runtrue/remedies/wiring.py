@@ -14,9 +14,9 @@ from runtrue import optimizers
 from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
-from runtrue.rewiring import Wrapper
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task
+from runtrue.wrapping import Wrapper
 
 
 @remedy("parameters-frozen")
