@@ -15,15 +15,16 @@ import pytest
 import runtrue
 
 FLOORS: tuple[tuple[str, ...], ...] = (
+    ("calls",),  # what is read of one call of a torch function
     # 0: words, numbers, formulas, networks, data
     ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
-    ("init", "closures", "keeping"),
+    ("init", "closures", "keeping", "lossparts", "surgery", "rewiring", "widening"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report"),
     ("batches", "facts"),
     ("sandbox",),
     # 2: short controlled runs
-    ("trials", "finetune"),
+    ("trials", "finetune", "regularizers"),
     # 3: what is measured, and on what
     ("measure", "demos", "lab"),
     # 4 to 6: suspect, treat, prove

@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtrue import facts, probes
+from runtrue import facts, probes, regularizers
 from runtrue.baselines import Baseline, baseline
 from runtrue.batches import tensors_of
+from runtrue.calls import ActivationCall, DropoutCall
+from runtrue.lossparts import LossWatch
+from runtrue.regularizers import Regularizers
 from runtrue.sandbox import Sandbox
 from runtrue.tape import Cut, LossCall, Tape
 from runtrue.task import Task, TaskError, blame
@@ -74,6 +77,8 @@ class Start:
     no_gradient: str | None = None
     """Why the loss has no gradient, if it has none."""
     outputs_have_gradient: bool = False
+    activations: tuple[ActivationCall, ...] = ()
+    regularizers: Regularizers = field(default_factory=Regularizers)
 
 
 @dataclass(frozen=True)
@@ -161,19 +166,24 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
     probe = probes.Probe()
     tape = Tape(task.model, probe)
     draw = changed_batches(box, task)
+    watch = LossWatch()
     try:
-        with tape.recording():
+        with tape.recording(), watch:
             outputs, loss = box.loss(task, draw(0))
     except (TaskError, RuntimeError, ValueError, IndexError) as error:
         reason = str(error) if isinstance(error, TaskError) else blame(error)
-        return Start(layers=(), loss_facts=_loss_facts(probe.losses), error=reason, wiring=_wiring(task, tape))
+        return Start(
+            layers=(), loss_facts=_loss_facts(probe.losses), error=reason, wiring=_wiring(task, tape),
+            regularizers=Regularizers(tuple(tape.norms), tuple(tape.dropouts)),
+        )  # fmt: skip
     if not loss.requires_grad:
         return Start(
             layers=_read(tape, probe, {}), loss=float(loss), loss_facts=_loss_facts(probe.losses),
             wiring=_wiring(task, tape, box), no_gradient=_why_no_gradient(task, tape),
             outputs_have_gradient=any(t.requires_grad for t in tensors_of(outputs) if isinstance(t, Tensor)),
         )  # fmt: skip
-    _backward(loss)
+    _backward(loss, keep_graph=regularizers.has_rest(loss, watch))
+    held_back = _regularizers(box, task, tape, loss, watch)
     losses = [float(loss), *_read_more_batches(box, task, probe)]
     wiring, weights = _step_and_compare(box, task, tape)
     whole = baseline(probe.losses)
@@ -185,12 +195,34 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
         loss_facts=_loss_facts(probe.losses),
         wiring=wiring,
         gradient_norm=_gradient_norm(task.model),
+        activations=tuple(tape.activations),
+        regularizers=held_back,
     )
 
 
-def _backward(loss: Tensor) -> None:
+def _regularizers(box: Sandbox, task: Task, tape: Tape, loss: Tensor, watch: LossWatch) -> Regularizers:
+    """Between the backward pass and the step; modes and weights stay as they are."""
+    assert isinstance(task.model, nn.Module)
+    training = task.model.training
+    active: tuple[DropoutCall, ...] = ()
+    spread = 0.0
+    if tape.dropouts and task.step is None:
+        active, spread = regularizers.in_evaluation(box, task, changed_batches(box, task))
+    return Regularizers(
+        norms=tuple(tape.norms),
+        dropouts=tuple(tape.dropouts),
+        penalty=regularizers.penalty(loss, watch, task.model),
+        decay=regularizers.decay(box.optimizer(task)),
+        active_in_evaluation=active,
+        evaluation_spread=spread,
+        training=training,
+        overwritten=regularizers.overwritten(task.model, box.initial),
+    )
+
+
+def _backward(loss: Tensor, keep_graph: bool = False) -> None:
     try:
-        loss.backward()
+        loss.backward(retain_graph=keep_graph)
     except RuntimeError as error:
         raise TaskError(f"the backward pass failed: {blame(error)}") from error
 
