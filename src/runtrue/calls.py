@@ -84,7 +84,7 @@ class NormCall:
     """Its own parameters ask for no gradient."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class DropoutCall:
     """A dropout as it was called, also one inside a recurrent layer or an attention."""
 
@@ -94,6 +94,8 @@ class DropoutCall:
     layers_before: int
     """How many layers had run: 0 means that it drops inputs."""
     function: str = "dropout"
+    goes_on: bool = False
+    """A layer, an activation or the like takes in what is left; False: it drops the outputs themselves."""
 
 
 @dataclass(eq=False)
@@ -177,4 +179,4 @@ def dropout_call(
         p, training = (args[10] if len(args) > 10 else kwargs.get("dropout_p", 0.0)), kwargs.get("training", True)
     elif name == "scaled_dot_product_attention":
         p = named_arguments(("query", "key", "value", "attn_mask", "dropout_p"), args, kwargs).get("dropout_p", 0.0)
-    return DropoutCall(where, float(p), bool(training), layers_before, name) if p else None
+    return DropoutCall(where, float(p), bool(training), layers_before, name, name not in DROPOUTS) if p else None

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from runtrue import probes, stats
+from runtrue.batches import tensors_of
 from runtrue.calls import DropoutCall, NormCall
-from runtrue.lossparts import LossWatch
+from runtrue.lossparts import LossWatch, Parted
 from runtrue.sandbox import Sandbox
 from runtrue.tape import Tape
 from runtrue.task import Task, TaskError
@@ -66,7 +67,7 @@ class Regularizers:
     decay: Decay | None = None
     active_in_evaluation: tuple[DropoutCall, ...] = ()
     evaluation_spread: float = 0.0
-    """|difference| of the losses of one batch in two evaluation passes, over their mean."""
+    """‖difference‖ of the outputs of one batch in two evaluation passes, over ‖outputs‖."""
     training: bool = True
     """The model was in training mode when the loss was there."""
     overwritten: tuple[tuple[str, float], ...] = ()
@@ -124,6 +125,14 @@ def _group_decay(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> Dec
     return Decay(strength, rate, ratio if math.isfinite(ratio) else math.inf, decoupled)
 
 
+def by_data(task: Task) -> Task:
+    """The same task, whose loss is told without its penalty: the same gradients, so the same training, and values that can be
+    held against the best constant prediction, and against those of a run with another penalty."""
+    if task.step is not None:
+        return task.replace(step=Parted(task.step, 1.0))
+    return task.replace(loss=Parted(task.loss, 1.0)) if task.loss is not None else task
+
+
 def overwritten(model: nn.Module, initial: dict[int, Tensor]) -> tuple[tuple[str, float], ...]:
     """Parameters that differ from their initial values before any step was taken."""
     found = []
@@ -144,13 +153,19 @@ def in_evaluation(box: Sandbox, task: Task, batch: Callable[[int], Any]) -> tupl
     try:
         with torch.no_grad():
             with tape.recording():
-                first = float(box.loss(task, batch(0))[1])
+                first = _all(box.loss(task, batch(0))[0])
             active = tuple(call for call in tape.dropouts if call.training)
-            second = float(box.loss(task, batch(0))[1]) if active else first
+            second = _all(box.loss(task, batch(0))[0]) if active else first
     except (TaskError, RuntimeError, ValueError, IndexError):
         return (), 0.0
     finally:
         for module, training in modes:
             module.training = training
-    size = (abs(first) + abs(second)) / 2
-    return active, abs(first - second) / size if size > 0 else 0.0
+    size = float(stats.norm(first))
+    return active, float(stats.norm(first - second)) / size if size > 0 and first.shape == second.shape else 0.0
+
+
+def _all(outputs: Any) -> Tensor:
+    """Every number of the outputs in one row."""
+    found = [t.flatten().double() for t in tensors_of(outputs) if isinstance(t, Tensor) and t.is_floating_point()]
+    return torch.cat(found) if found else torch.zeros(0)

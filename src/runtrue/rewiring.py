@@ -99,18 +99,20 @@ class ActivationAfter:
         return getattr(torch, self.activation)(result) if used and not name.startswith("__get") else result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AsInTraining:
-    """Dropout and batch normalization as in training, whatever mode their modules are in."""
+    """Dropout as in training, and batch normalization where its running mean is one of these, whatever their modes."""
+
+    running_means: tuple[Tensor, ...] = ()
 
     def __call__(
         self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], seen: Counter[str]
     ) -> Any:
-        if name == "batch_norm" and (args[3] if len(args) > 3 else kwargs.get("weight")) is not None:
-            frozen = not (args[3] if len(args) > 3 else kwargs["weight"]).requires_grad
-            return func(*args, **kwargs) if frozen else _with(func, args, kwargs, 5, "training", True)
+        mean = args[1] if len(args) > 1 else kwargs.get("running_mean")
         if name in DROPOUTS:
             return _with(func, args, kwargs, 2, "training", True)
+        if name == "batch_norm" and any(mean is known for known in self.running_means):
+            return _with(func, args, kwargs, 5, "training", True)
         return func(*args, **kwargs)
 
 
@@ -129,6 +131,43 @@ class DropoutAt:
         if name == "scaled_dot_product_attention" and kwargs.get("dropout_p"):
             kwargs["dropout_p"] = min(kwargs["dropout_p"], self.most)
         return func(*args, **kwargs)
+
+
+WRITERS = {
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "clip",
+    "renorm",
+    "mul",
+    "div",
+    "copy",
+    "fill",
+    "zero",
+    "sub",
+    "add",
+    "__set__",
+}
+"""Functions that write into their first argument (those that end with an underscore, and the setter of `.data`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unwritten:
+    """Nothing is written into these parameters, whatever the code does in place; what it would have written is thrown away."""
+
+    parameters: tuple[nn.Parameter, ...]
+
+    def __call__(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], seen: Counter[str]
+    ) -> Any:
+        writes = name in WRITERS and getattr(func, "__name__", "").endswith("_")
+        if writes and args and isinstance(args[0], Tensor) and self._is_one(args[0]):
+            return args[0]
+        return func(*args, **kwargs)
+
+    def _is_one(self, tensor: Tensor) -> bool:
+        with torch._C.DisableTorchFunction():
+            return any(tensor.data_ptr() == p.data_ptr() for p in self.parameters)
 
 
 def _with(

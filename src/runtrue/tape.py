@@ -8,6 +8,7 @@ the names. Sources: none; the idea is that of every autograd tape.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -101,8 +102,8 @@ class _Source:
     activation: str | None = None
     linear: tuple[Layer, ...] = ()
     soft: tuple[Layer, ...] = ()
-    calls: tuple[ActivationCall, ...] = ()
-    """Activations that reach here through affine operations alone."""
+    calls: tuple[ActivationCall | DropoutCall, ...] = ()
+    """Activations and dropouts that reach here through affine operations alone."""
 
 
 class Observer(Protocol):
@@ -126,6 +127,8 @@ class Tape(TorchFunctionMode):
         self.norms: list[NormCall] = []
         self.dropouts: list[DropoutCall] = []
         self.activations: list[ActivationCall] = []
+        self._dropping: DropoutCall | None = None
+        self._count = Counter[str]()
         self._observer = observer
         self._names = {module: name for name, module in model.named_modules()}
         self._parameters = {id(p): name for name, p in model.named_parameters()}
@@ -188,13 +191,23 @@ class Tape(TorchFunctionMode):
         """`plain`, and of what came in before the operation `name` whatever it passes on."""
         way = calls.way(name, inputs, self._is_constant)
         if name in calls.MIXES and sum(not self._is_constant(t) for t in inputs) > 1:
-            for call in before.calls:
-                call.gate = True
+            self._tell(before, gate=True)
         if way == "linear":
-            return replace(plain, linear=before.linear, soft=before.soft, calls=before.calls)
+            own = (self._dropping,) if self._dropping is not None else ()
+            return replace(plain, linear=before.linear, soft=before.soft, calls=(*before.calls, *own))
         if way == "soft":
             return replace(plain, soft=(*before.linear, *before.soft), calls=before.calls)
+        if name not in LOSSES:
+            self._tell(before)
         return plain
+
+    def _tell(self, before: _Source, *, gate: bool = False, feeds: bool = False) -> None:
+        """The calls that reach an operation learn what it is."""
+        for call in before.calls:
+            if isinstance(call, DropoutCall):
+                call.goes_on = True
+            else:
+                call.gate, call.feeds = call.gate or gate, call.feeds or feeds
 
     def _is_constant(self, tensor: Tensor) -> bool:
         """A parameter, a buffer or one number: the same whatever the data are."""
@@ -203,8 +216,7 @@ class Tape(TorchFunctionMode):
     def _feed(self, layer: Layer, before: _Source) -> None:
         layer.fed_by.update(dict.fromkeys(before.linear))
         layer.softly_fed_by.update(dict.fromkeys(before.soft))
-        for call in before.calls:
-            call.feeds = True
+        self._tell(before, feeds=True)
 
     @property
     def _where(self) -> str:
@@ -214,8 +226,9 @@ class Tape(TorchFunctionMode):
         module = self._stack[-1] if self._stack else None
         alone = module is not None and module.__class__.__module__ == "torch.nn.modules.activation"
         layers = tuple(layer.name for layer in before.waiting)
-        number = sum(call.name == name for call in self.activations)
-        call = ActivationCall(name, self._where, number, layers, alone)
+        call = ActivationCall(name, self._where, self._count[name], layers, alone)
+        self._count[name] += 1
+        self._tell(before)
         self.activations.append(call)
         return call
 
@@ -223,9 +236,8 @@ class Tape(TorchFunctionMode):
         if name == "batch_norm":
             norm = calls.norm_call(self._where, tuple(layer.name for layer in before.waiting), args, kwargs)
             self.norms += [norm] if norm else []
-        else:
-            dropout = calls.dropout_call(name, self._where, len(self.layers), args, kwargs)
-            self.dropouts += [dropout] if dropout else []
+        self._dropping = calls.dropout_call(name, self._where, len(self.layers), args, kwargs)
+        self.dropouts += [self._dropping] if self._dropping else []
 
     def _layer_called(self, name: str, args: Any, kwargs: Any, inputs: list[Tensor]) -> Layer | None:
         if KINDS[name] in ("recurrent", "attention"):
