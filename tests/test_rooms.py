@@ -15,15 +15,16 @@ import pytest
 import runtrue
 
 FLOORS: tuple[tuple[str, ...], ...] = (
+    ("calls",),  # what is read of one call of a torch function
     # 0: words, numbers, formulas, networks, data
     ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
-    ("init", "closures", "keeping", "wrapping"),
+    ("init", "closures", "keeping", "lossparts", "surgery", "rewiring", "widening", "wrapping"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),
     ("sandbox", "outputs"),
     # 2: short controlled runs
-    ("trials", "finetune"),
+    ("trials", "finetune", "regularizers"),
     ("stacked",),
     ("racing",),
     # 3: what is measured, and on what

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from runtrue.checks import architecture, data, optimizer, outputs, training, weights, wiring
+from runtrue.checks import architecture, data, optimizer, outputs, regularization, structure, training, weights, wiring
 from runtrue.checks.registry import CHECKS, Check, rank
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
@@ -18,6 +18,8 @@ __all__ = [
     "optimizer",
     "outputs",
     "rank",
+    "regularization",
+    "structure",
     "training",
     "weights",
     "wiring",
