@@ -81,7 +81,7 @@ def name_of(specimen: Specimen) -> str:
 
 
 def numbers_of(m: Measurements) -> dict[str, float]:
-    """The numbers that most checks judge by, in words. What was not measured is left out; a run that was lost ends with NaN."""
+    """The numbers that most checks judge by, in words. What was not measured is left out; a lost run ends with NaN or inf."""
     start, wiring = m.start, m.start.wiring
     told: dict[str, float | None] = {
         **{key: value for tensor in m.data.inputs[:1] for key, value in _scale("inputs", tensor)},
