@@ -9,9 +9,10 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 import report_samples as samples
 
-from runtrue.findings import Finding
+from runtrue.findings import Finding, Outcome
 from runtrue.report import Report
 from runtrue.report.junit import Suite, class_of, legal, to_junit
+from runtrue.report.proof import proof_of
 
 CAUSES = ("repeated-examples", "class-imbalance", "init-too-small", "dead-units", "vanishing-gradient")
 XML_CHAR = re.compile(r"[\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")  # XML 1.0, production [2]
@@ -69,7 +70,7 @@ def test_a_fault_fails_its_case_with_evidence_cure_and_proof() -> None:
         "fault: The signal dies", "where: net.0 to net.18", "  std last: 4.096e-7", "  limit: 0.1",
         "explains: vanishing-gradient: The gradient of", "cure: Kaiming initialization (safe)",
         "    for layer in model.modules():\n        if isinstance(layer, nn.Linear):",
-        "proof: cured.", "loss 2.303 untreated, 0.421 treated.",
+        "proof: cured: loss 2.303 untreated, 0.421 treated. Both were trained for the same 60 steps",
     ]  # fmt: skip
     places = [body.index(words) for words in said]
     assert places == sorted(places)
@@ -87,6 +88,14 @@ def test_a_warning_is_skipped_and_a_note_is_output_of_a_case_that_passed() -> No
     assert list(case_of(root, "dead-units")) == []
     (suite,) = root
     assert (suite.attrib["tests"], suite.attrib["failures"], suite.attrib["skipped"]) == ("6", "1", "1")
+
+
+def test_skill_is_told_where_it_is_known() -> None:
+    outcome = Outcome(0.2, 0.9, True, 40, skill_before=0.0, skill_after=0.75)
+    assert proof_of(outcome).startswith(
+        "cured: loss 0.2 untreated, 0.9 treated; skill 0 and 0.75 (0 like the best constant, 1 perfect). Both"
+    )
+    assert "skill" not in proof_of(Outcome(0.2, 0.9, False, 40, skill_after=0.75))
 
 
 def test_two_findings_of_one_cause_are_one_case_and_the_worst_decides() -> None:

@@ -86,15 +86,15 @@ def own_failure(error: Exception) -> str:
 
 def show(result: Result, options: Options) -> int:
     """Write it where it was asked for. What was found out is not lost with a file that cannot be written: it goes to stdout."""
-    page = options.out or PAGE
+    place = options.out or (Path("stdout") if options.format in FORMS else PAGE)
     try:
         if options.format in FORMS:
             write_or_print(FORMS[options.format](result), options.out)
         elif options.format == "html":
-            print(result.report.to_html(page))
+            print(result.report.to_html(place))
         else:
             print_text(result)
-            print(f"report: {result.report.to_html(page)}")
+            print(f"report: {result.report.to_html(place)}")
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -103,7 +103,7 @@ def show(result: Result, options: Options) -> int:
             print(FORMS[options.format](result))
         elif options.format == "html":
             print_text(result)
-        return cannot_write(error, page)
+        return cannot_write(error, place)
     return 0 if result.report.ok else 1
 
 

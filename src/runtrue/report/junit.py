@@ -14,8 +14,9 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from runtrue.findings import STAGE_OF, Finding
 from runtrue.report import Report
-from runtrue.report.content import how_tried, numbers_of
+from runtrue.report.content import numbers_of
 from runtrue.report.numbers import clean, one_line, shown
+from runtrue.report.proof import proof_of
 
 NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, not even escaped (section 2.2, `Char`)."""
@@ -118,11 +119,8 @@ def body(report: Report, finding: Finding) -> str:
     if finding.remedy is not None:
         safety = "safe" if finding.remedy.safe else "not safe: it changes weights or the architecture"
         told += ["", f"cure: {finding.remedy.name} ({safety})", *_moved_in(finding.remedy.code)]
-    outcome = finding.outcome
-    if outcome is not None:
-        verdict = "cured" if outcome.cured else "not cured"
-        losses = f"loss {shown(outcome.before)} untreated, {shown(outcome.after)} treated"
-        told += ["", f"proof: {verdict}. {how_tried(outcome)} At the end: {losses}."]
+    if finding.outcome is not None:
+        told += ["", f"proof: {proof_of(finding.outcome)}"]
     return "\n".join(clean(line) for line in told)
 
 

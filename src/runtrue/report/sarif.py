@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 from runtrue.findings import STAGE_OF, Finding, plain
 from runtrue.report import Report
-from runtrue.report.content import how_tried
-from runtrue.report.numbers import clean, one_line, shown
+from runtrue.report.numbers import clean, one_line
+from runtrue.report.proof import proof_of
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 LEVEL = {"fault": "error", "warning": "warning", "note": "note"}
@@ -170,7 +170,7 @@ def _text(finding: Finding) -> str:
     if finding.remedy is not None:
         said.append(f"Cure: {one_line(finding.remedy.name)}.")
     if finding.outcome is not None:
-        said.append(_proof(finding))
+        said.append(f"Proof: {proof_of(finding.outcome)}")
     return " ".join(said)
 
 
@@ -180,13 +180,6 @@ def _markdown(finding: Finding) -> str:
         return _text(finding)
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", finding.remedy.code)), default=0))
     return f"{_text(finding)}\n\n{fence}python\n{clean(finding.remedy.code)}\n{fence}"
-
-
-def _proof(finding: Finding) -> str:
-    outcome = finding.outcome
-    assert outcome is not None
-    verdict = "It cured" if outcome.cured else "It did not cure"
-    return f"{verdict}: loss {shown(outcome.before)} untreated, {shown(outcome.after)} treated. {how_tried(outcome)}"
 
 
 def _properties(report: Report, finding: Finding) -> dict[str, Any]:
