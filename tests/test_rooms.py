@@ -34,9 +34,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("remedies",),
     ("diagnosis", "watch"),
     # 7 and 8: what users call
-    ("train", "api"),
+    ("train", "api", "settings"),
     ("runtrue",),  # the package itself: its public names
-    ("cli",),
+    ("cli", "pytest_plugin"),
     ("__main__",),
 )
 """Rooms (modules and packages directly under runtrue) from the ground up."""
