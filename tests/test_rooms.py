@@ -17,8 +17,8 @@ import runtrue
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("calls",),  # what is read of one call of a torch function
     # 0: words, numbers, formulas, networks, data
-    ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
-    ("init", "closures", "keeping", "lossparts", "surgery", "rewiring", "widening", "wrapping"),
+    ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget", "surgery"),
+    ("init", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from runtrue.calls import DROPOUTS
+from runtrue.surgery import Wrapper
 from runtrue.tape import activation_of
 
 
@@ -36,14 +37,14 @@ class _Rewiring(TorchFunctionMode):
         return self.rule(func, name if name.startswith("__") else name.strip("_"), args, dict(kwargs or {}), self.seen)
 
 
-class Rewired(nn.Module):
+class Rewired(Wrapper):
     """A network whose functions are called by a rule: for what its code calls itself, where no module can be exchanged."""
 
     def __init__(
         self, network: nn.Module, rule: Rule, *, only_training: bool = False, only_evaluation: bool = False
     ) -> None:
-        super().__init__()
-        self.network, self.rule = network, rule
+        super().__init__(network)
+        self.rule = rule
         self.only_training, self.only_evaluation = only_training, only_evaluation
 
     def forward(self, *inputs: Any, **named: Any) -> Any:

@@ -6,14 +6,33 @@ The sandbox restores structure and values; outside it, work on a copy.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
+
+
+class Wrapper(nn.Module):
+    """A network around the user's own: it does something before or behind it."""
+
+    network: nn.Module
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
+def core(model: nn.Module | Any) -> nn.Module:
+    """The user's own network, whatever was put around it: the paths of layers are counted from there."""
+    assert isinstance(model, nn.Module)
+    while isinstance(model, Wrapper):
+        model = model.network
+    return model
 
 
 def module_at(model: nn.Module, name: str) -> nn.Module | None:
     """The module at this path; None for the model itself, or if there is none (a layer may be known by a parameter's name)."""
     try:
-        return model.get_submodule(name) if name else None
+        return core(model).get_submodule(name) if name else None
     except AttributeError:
         return None
 
@@ -21,12 +40,12 @@ def module_at(model: nn.Module, name: str) -> nn.Module | None:
 def put(model: nn.Module, name: str, module: nn.Module) -> None:
     """`module` in place of the one at this path."""
     parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+    setattr(core(model).get_submodule(parent), child, module)
 
 
 def then(model: nn.Module, name: str, follower: nn.Module) -> None:
     """The module at this path, and `follower` behind it."""
-    put(model, name, nn.Sequential(model.get_submodule(name), follower))
+    put(model, name, nn.Sequential(core(model).get_submodule(name), follower))
 
 
 def spelled(name: str, model: str = "model") -> str:
@@ -63,7 +82,7 @@ class Residual(nn.Module):
 def bridge(model: nn.Module, names: Iterable[str]) -> None:
     """The modules at these paths, which follow one another, become one residual block in the place of the first."""
     first, *rest = names
-    block = Residual(*(model.get_submodule(name) for name in (first, *rest)))
+    block = Residual(*(core(model).get_submodule(name) for name in (first, *rest)))
     for name in rest:
         put(model, name, nn.Identity())
     put(model, first, block)

@@ -14,42 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from runtrue.surgery import Wrapper
 from runtrue.tape import is_activation
 
 Loss = Callable[[Any, Any], Tensor]
-
-
-class Wrapper(nn.Module):
-    """A network around the user's own: it does something before or behind it."""
-
-    network: nn.Module
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-
-def core(model: nn.Module | Any) -> nn.Module:
-    """The user's own network, whatever was put around it: the paths of layers are counted from there."""
-    assert isinstance(model, nn.Module)
-    while isinstance(model, Wrapper):
-        model = model.network
-    return model
-
-
-def exchange(model: nn.Module, path: str, other: nn.Module) -> None:
-    """The sub-module at `path` becomes `other`, in place."""
-    parent, _, child = path.rpartition(".")
-    setattr(model.get_submodule(parent), child, other)
-
-
-def code_of_place(model: nn.Module, path: str) -> str:
-    """How one writes a sub-module: "body.3" -> `model.body[3]` where body is a Sequential."""
-    text, here = "model", model
-    for part in path.split("."):
-        text += f"[{part}]" if part.isdigit() and isinstance(here, (nn.Sequential, nn.ModuleList)) else f".{part}"
-        here = here.get_submodule(part)
-    return text
 
 
 class _Exchange(TorchFunctionMode):

@@ -15,7 +15,7 @@ from runtrue.budget import Budget
 from runtrue.checks import judge_all
 from runtrue.diagnosis import limits
 from runtrue.findings import Finding
-from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_batch, measure_data, measure_start
+from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_batch, measure_by_data, measure_data
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError
 
@@ -83,7 +83,7 @@ class Examination:
 
     def _start(self) -> Start:
         self.box.start()
-        start = measure_start(self.box)
+        start = measure_by_data(self.box)
         self.box.start()
         if start.no_gradient and start.outputs_have_gradient:
             raise TaskError(

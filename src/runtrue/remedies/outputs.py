@@ -14,6 +14,7 @@ from runtrue.measure import Measurements
 from runtrue.outputs import Maker, OutputFacts
 from runtrue.remedies.registry import remedy
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import put, spelled
 from runtrue.task import Task
 
 Activation = Callable[[Tensor], Tensor]
@@ -41,26 +42,26 @@ def with_outputs(task: Task, maker: Maker | None, other: Activation) -> Task:
         assert task.loss is not None
         return task.replace(loss=wrapping.ReactivatedLoss(task.loss, maker.place, other))
     if maker.module:
-        wrapping.exchange(wrapping.core(model), maker.module, wrapping.MODULES[other]())
+        put(model, maker.module, wrapping.MODULES[other]())
         return task
     return task.replace(model=wrapping.Reactivated(model, maker.place, other))
 
 
-def code_for(maker: Maker | None, other: Activation, model: nn.Module) -> str:
+def code_for(maker: Maker | None, other: Activation) -> str:
     if maker is None:
         return f"model = nn.Sequential(model, {NAMES[other]})"
     if maker.where is not None and maker.module:
-        return f"{wrapping.code_of_place(model, maker.module)} = {NAMES[other]}  # was: {maker.name}"
+        return f"{spelled(maker.module)} = {NAMES[other]}  # was: {maker.name}"
     where = "the loss" if maker.where is None else f"forward of {maker.where or 'the model'}"
     act = "leave out" if other is wrapping.same else f"put {NAMES[other]} in the place of"
     return f"# in {where}: {act} the {maker.name} behind the last layer"
 
 
-def fitted(box: Sandbox, maker: Maker | None, other: Activation) -> Remedy:
+def fitted(maker: Maker | None, other: Activation) -> Remedy:
     return Remedy(
         f"{TELLS[other]} instead of {maker.name}" if maker else TELLS[other],
         True,
-        code_for(maker, other, box.model),
+        code_for(maker, other),
         lambda task: with_outputs(task, maker, other),
         rescales_loss=True,
     )
@@ -82,7 +83,7 @@ def take_raw_outputs(finding: Finding, measured: Measurements, box: Sandbox) -> 
     if o is None:
         return
     if o.maker is not None and o.maker.name == "softmax":
-        yield fitted(box, o.maker, wrapping.same)
+        yield fitted(o.maker, wrapping.same)
     else:
         code = "loss = F.nll_loss(outputs.clamp_min(1e-7).log(), targets)  # the outputs are probabilities already"
         yield with_loss("the loss of probabilities", code, wrapping.log_of_shares)
@@ -93,7 +94,7 @@ def take_logits(finding: Finding, measured: Measurements, box: Sandbox) -> Itera
     """Leave the sigmoid out; the outputs are logits then: above 0 means yes."""
     o = facts(measured, box)
     if o is not None:
-        yield fitted(box, o.maker, wrapping.same)
+        yield fitted(o.maker, wrapping.same)
 
 
 @remedy("logits-without-log-softmax")
@@ -101,7 +102,7 @@ def take_probabilities(finding: Finding, measured: Measurements, box: Sandbox) -
     """A log_softmax in front of NLLLoss, a sigmoid in front of BCELoss."""
     o = facts(measured, box)
     if o is not None:
-        yield fitted(box, o.maker, wrapping.log_softmax if o.loss == "nll_loss" else torch.sigmoid)
+        yield fitted(o.maker, wrapping.log_softmax if o.loss == "nll_loss" else torch.sigmoid)
 
 
 @remedy("output-activation-mismatch")
@@ -109,7 +110,7 @@ def fit_to_the_loss(finding: Finding, measured: Measurements, box: Sandbox) -> I
     """The activation that the loss asks for: none for cross-entropy, logits and numbers, else a sigmoid or log_softmax."""
     o = facts(measured, box)
     if o is not None:
-        yield fitted(box, o.maker, asked_for(o))
+        yield fitted(o.maker, asked_for(o))
 
 
 def asked_for(o: OutputFacts) -> Activation:
@@ -147,10 +148,10 @@ def fit_the_loss(finding: Finding, measured: Measurements, box: Sandbox) -> Iter
         code = "loss = F.binary_cross_entropy_with_logits(outputs, targets.view_as(outputs).float())"
         yield with_loss("binary cross-entropy of logits", code, wrapping.yes_or_no_logits)
     else:
-        yield binary_of_probabilities(o, box)
+        yield binary_of_probabilities(o)
 
 
-def binary_of_probabilities(o: OutputFacts, box: Sandbox) -> Remedy:
+def binary_of_probabilities(o: OutputFacts) -> Remedy:
     """Binary cross-entropy behind a sigmoid: outputs stay between 0 and 1, as targets are."""
     code = "loss = F.binary_cross_entropy(outputs, targets.view_as(outputs))"
     if o.maker is not None and o.maker.name == "sigmoid":
@@ -159,7 +160,7 @@ def binary_of_probabilities(o: OutputFacts, box: Sandbox) -> Remedy:
     def treat(task: Task) -> Task:
         return with_outputs(task, o.maker, torch.sigmoid).replace(loss=wrapping.yes_or_no)
 
-    whole = f"{code_for(o.maker, torch.sigmoid, box.model)}\n{code}"
+    whole = f"{code_for(o.maker, torch.sigmoid)}\n{code}"
     return Remedy("binary cross-entropy behind a sigmoid", True, whole, treat, rescales_loss=True)
 
 

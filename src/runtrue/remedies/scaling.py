@@ -14,8 +14,8 @@ from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import Wrapper
 from runtrue.task import Task
-from runtrue.wrapping import Wrapper
 
 MANY = 64  # features: beyond this a set is rather pixels of one unit than columns of many
 FLOOR = 0.1  # of the pooled std, for sets with many features: a pixel that is nearly always 0 must not be blown up

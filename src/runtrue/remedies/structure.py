@@ -22,7 +22,7 @@ from runtrue.remedies.weights import EXAMPLES
 from runtrue.remedies.wiring import optimizing_all
 from runtrue.rewiring import ActivationAfter, OtherActivations, Rewired, RewiredStep, Rule
 from runtrue.sandbox import Sandbox
-from runtrue.surgery import Residual, bridge, made, module_at, put, spelled, then
+from runtrue.surgery import Residual, bridge, core, made, module_at, put, spelled, then
 from runtrue.task import Task, TaskError, forward
 from runtrue.trials import Changed
 from runtrue.widening import NotAChainError, Wide, widened
@@ -85,7 +85,9 @@ def _activations_called(layers: tuple[str, ...], kind: type[nn.Module], box: San
 
     def treat(task: Task) -> Task:
         assert isinstance(task.model, nn.Module)
-        return with_rule(task, ActivationAfter(tuple(task.model.get_parameter(name) for name in weights), function))
+        return with_rule(
+            task, ActivationAfter(tuple(core(task.model).get_parameter(name) for name in weights), function)
+        )
 
     code = f"# in the model's forward: torch.{function}(…) around what is computed with {', '.join(weights)}"
     yield Remedy(f"{kind.__name__} behind {in_words(layers)}", False, code, treat)
@@ -149,7 +151,7 @@ def _is_plain(module: nn.Module | None) -> bool:
 def _draw_he(model: nn.Module, layers: tuple[str, ...]) -> None:
     """std = sqrt(2 / fan_in), biases 0."""
     for name in layers:
-        layer = model.get_submodule(name)
+        layer = core(model).get_submodule(name)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -311,7 +313,7 @@ def _optimizer_code(box: Sandbox) -> str:
 
 def _widen(task: Task, batch: Any, floor: int) -> list[Wide]:
     assert isinstance(task.model, nn.Module)
-    new = widened(task.model, lambda: _pass(task, batch), Width(floor))
+    new = widened(core(task.model), lambda: _pass(task, batch), Width(floor))
     for wide in new:
         put(task.model, wide.name, wide.module)
     return new
@@ -438,7 +440,7 @@ def _group_norms(box: Sandbox) -> Iterator[Remedy]:
     def treat(task: Task) -> Task:
         assert isinstance(task.model, nn.Module)
         for name in norms:
-            put(task.model, name, _as_group_norm(task.model.get_submodule(name)))
+            put(task.model, name, _as_group_norm(core(task.model).get_submodule(name)))
         return task
 
     code = "\n".join(

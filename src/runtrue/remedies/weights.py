@@ -15,9 +15,9 @@ from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.remedies.wiring import optimizing_all
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import core
 from runtrue.tape import Tape, record
 from runtrue.task import Task, forward, split
-from runtrue.wrapping import core
 
 EXAMPLES = 64  # enough to trace, and for the variances that LSUV measures
 

@@ -15,8 +15,8 @@ from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import Wrapper
 from runtrue.task import Task
-from runtrue.wrapping import Wrapper
 
 
 @remedy("parameters-frozen")
