@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sandbox",),
     # 2: short controlled runs
     ("trials", "finetune"),
+    ("splits",),
     # 3: what is measured, and on what
     ("measure", "demos", "lab"),
     # 4 to 6: suspect, treat, prove

@@ -14,6 +14,7 @@ from runtrue import facts, probes
 from runtrue.baselines import Baseline, baseline
 from runtrue.batches import tensors_of
 from runtrue.sandbox import Sandbox
+from runtrue.splits import SplitFacts
 from runtrue.tape import Cut, LossCall, Tape
 from runtrue.task import Task, TaskError, blame
 from runtrue.trials import Curve, changed_batches, judge_progress
@@ -102,6 +103,8 @@ class Measurements:
     """Loss of a batch with values that are not finite; None if there is no such batch."""
     batches_used_up: bool = False
     shuffled: bool = False
+    splits: SplitFacts | None = None
+    """Train and val side by side, and whether inputs predict labels (see `runtrue.splits`)."""
 
     @property
     def progress(self) -> float:
