@@ -17,12 +17,15 @@ from runtrue.splits.chance import all_on_one_side_p, homogeneity_p
 
 ENOUGH, MANY = 200, 400  # rows with different inputs: to suspect, and to be certain that a relation would have shown
 A_CLASS = 20  # rows a class, for the same
-HELD_OUT = 100  # rows that the network was not trained on
+RARE, RARER = 60, 30  # … and rows that do not have the most frequent label
+HELD_OUT = 70  # rows that the network was not trained on: a fifth of MANY, give or take
 LITTLE = 0.1  # progress or skill: under this nothing was learned
+NEARLY = 0.9  # of the steps of the plan
 SOME = 0.3  # skill: from here on something was
 ALIKE = 0.2  # of the labels' spread lies between batches: two or three of ten classes a batch have 0.3, sorted ones 1
 NEVER_BY_CHANCE = 1e-4
 SURE = 0.005  # the smallest p-value of a permutation test with 199 orders
+CODE = 32.0  # bits a row: shorter ones may spell a puzzle (a parity, a sum modulo a prime) that no neighbour gives away
 BITS = 64.0  # rows that could carry this much are not the same by accident …
 ROOM = 10.0  # … nor are rows where each could be one of 2¹⁰ times as many as there are
 MANY_TWINS, MOSTLY_TWINS = 0.2, 0.9  # share of rows that repeat earlier ones
@@ -61,7 +64,7 @@ def _relation(m: Measurements) -> Relation | None:
     found = m.splits.relation if m.splits else None
     if found is None or not found.p_value > UNRELATED:
         return None
-    enough = found.shift or (found.rows >= ENOUGH and found.minority >= ENOUGH // 4)
+    enough = found.shift or (found.rows >= ENOUGH and found.minority >= RARER)
     return found if enough else None
 
 
@@ -70,7 +73,7 @@ def _at_chance(trained: Trained) -> bool:
 
 
 def _unrelated(relation: Relation, trained: Trained | None, bits: float) -> Finding:
-    power = relation.rows >= max(MANY, A_CLASS * relation.classes) and relation.minority >= MANY // 4 and bits >= BITS
+    power = relation.rows >= max(MANY, A_CLASS * relation.classes) and relation.minority >= RARE and bits >= CODE
     certain = power and trained is not None and trained.held_out >= HELD_OUT
     own = ""
     if trained is not None:
@@ -127,9 +130,10 @@ def _relation_evidence(relation: Relation, trained: Trained | None) -> dict[str,
 def class_imbalance(m: Measurements) -> Iterator[Finding]:
     """One class is so frequent that the network answers it always: right for most rows, and nothing learned.
 
-    Told where the largest class is past half way from an equal share to all rows, and the trained network never (under 2 %)
-    recognises any other: its accuracy is that class's share. What counts is the balanced accuracy, the mean recall of the
-    classes (Brodersen et al. 2010). A rare class that is never recognised while others are is a note.
+    Told where the largest class is past half way from an equal share to all rows, and the network, trained for as long as the
+    user means to, never (under 2 %) recognises any other: its accuracy is that class's share. What counts is the balanced
+    accuracy, the mean recall of the classes (Brodersen et al. 2010). Where the trial was shorter than the plan, or a rare class
+    is never recognised while others are, it is a note.
     """
     trained = m.splits.trained if m.splits else None
     if trained is None or len(trained.recalls) < 2:
@@ -145,13 +149,14 @@ def class_imbalance(m: Measurements) -> Iterator[Finding]:
     }
     missed = [r for r in others if r.rows >= A_CLASS // 2 and r.share == 0]
     if share >= (1 + equal) / 2 and missed and all(r.share <= 0.02 for r in others):
+        to_the_end = 0 < m.plan.steps <= trained.steps / NEARLY
         yield Finding(
             "class-imbalance",
-            "warning",
+            "warning" if to_the_end else "note",
             "train targets",
             f"class {first.name} has {share:.1%} of the rows and the trained network answers it always: of the "
             f"{rows - first.rows} rows of other classes it recognises none or next to none (balanced accuracy "
-            f"{trained.balanced_accuracy:.3g}, where {equal:.3g} is chance)",
+            f"{trained.balanced_accuracy:.3g}, where {equal:.3g} is chance) after {trained.steps} of {m.plan.steps} steps",
             evidence,
         )
     elif missed and trained.skill >= SOME and all(r.rows / rows <= equal / 5 for r in missed):
@@ -340,7 +345,7 @@ def _missing(severity: Severity, lacks: str, has: str, names: list[int | float],
 
 def _scales(facts: SplitFacts) -> Iterator[Finding]:
     for what, shift in (("inputs", facts.inputs), ("targets", facts.targets)):
-        if shift is None or not _differs(shift) or not shift.p_value <= SURE:
+        if shift is None or not _differs(shift) or min(s.rows if s else 0 for s in (facts.train, facts.val)) < A_CLASS:
             continue
         severity, skills = _harm(facts.trained)
         yield Finding(
@@ -359,7 +364,8 @@ def _scales(facts: SplitFacts) -> Iterator[Finding]:
 
 
 def _differs(shift: Shift) -> bool:
-    return not 1 / OTHER_SCALE <= shift.spread <= OTHER_SCALE or shift.offset > OTHER_PLACE
+    far = not 1 / OTHER_SCALE <= shift.spread <= OTHER_SCALE or shift.offset > OTHER_PLACE
+    return far and shift.p_value <= SURE
 
 
 def _harm(trained: Trained | None) -> tuple[Severity, str]:
@@ -417,9 +423,7 @@ def wants_training(m: Measurements) -> bool:
         return False
     labels, shifts = (m.splits.train or NONE).labels, (m.splits.inputs, m.splits.targets)
     uneven = len(labels.names) > 1 and labels.largest_share >= (1 + 1 / len(labels.names)) / 2
-    return (
-        uneven or _relation(m) is not None or any(s is not None and _differs(s) and s.p_value <= SURE for s in shifts)
-    )
+    return uneven or _relation(m) is not None or any(s is not None and _differs(s) for s in shifts)
 
 
 NONE = Split(0, False, False, "unknown")
