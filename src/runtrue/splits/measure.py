@@ -16,7 +16,8 @@ from runtrue.splits import compare
 from runtrue.splits.facts import Relation, Shift, SplitFacts
 from runtrue.splits.relation import CLEAR, glance, relate
 from runtrue.splits.rows import VIEWED, Rows, at_random, is_numbered, is_plain_loader, is_shuffled, read
-from runtrue.task import Task, TaskError
+from runtrue.task import Task, TaskError, blame
+from runtrue.trials import FAILURES
 
 UNRELATED = 0.05  # a p-value above this: the probes see no relation. So one in twenty shuffled sets goes unnoticed
 LEAST = 40  # rows with different inputs: under this no probe is worth its name
@@ -26,27 +27,37 @@ SECONDS, BYTES = 1.5, 32 * 2**20  # of reading each further set
 
 
 def measure(box: Sandbox, loss: str | None = None, ignored: int = -100) -> SplitFacts:
-    """Everything but `trained`. loss, ignored: what `LossFacts` says of the loss function. The task is left at its start."""
+    """Everything but `trained`. loss, ignored: what `LossFacts` says of the loss function. The task is left at its start.
+
+    Data that cannot be compared (ragged, sparse) give no facts.
+    """
     reader = _Reader(box, loss, ignored)
     try:
-        train = reader.rows(box.batches, is_shuffled(box.task.train))
-        if train is None:
-            return SplitFacts()
-        everywhere = train if train.fair else reader.at_random(box.task.train) or train
-        val, error = reader.val()
-        return SplitFacts(
-            train=everywhere.facts() if everywhere.fair else train.facts(),
-            val=val.facts() if val else None,
-            val_error=error,
-            relation=reader.relation(train),
-            order=None if is_shuffled(box.task.train) else compare.order(train, everywhere),
-            repeats=compare.repeats(train) if _each_once(box.task.train) else None,
-            overlap=compare.overlap(train, val, same_source(box.task)) if val else None,
-            inputs=_inputs(everywhere, val) if val else None,
-            targets=_targets(everywhere, val) if val else None,
-        )
+        return _facts(box, reader)
+    except FAILURES:
+        return SplitFacts()
     finally:
         box.start()
+
+
+def _facts(box: Sandbox, reader: _Reader) -> SplitFacts:
+    source = box.task.train
+    train = reader.rows(box.batches, is_shuffled(source))
+    if train is None:
+        return SplitFacts()
+    everywhere = train if train.fair else reader.at_random(source) or train
+    val, error = reader.val()
+    return SplitFacts(
+        train=everywhere.facts(),
+        val=val.facts() if val else None,
+        val_error=error,
+        relation=reader.relation(everywhere),
+        order=None if is_shuffled(source) else compare.order(train, everywhere),
+        repeats=compare.repeats(train) if _each_once(source) else None,
+        overlap=compare.overlap(train, val, same_source(box.task)) if val else None,
+        inputs=_inputs(everywhere, val) if val and reader.pairs else None,
+        targets=_targets(everywhere, val) if val else None,
+    )
 
 
 def _each_once(source: Any) -> bool:
@@ -111,14 +122,19 @@ class _Reader:
             return self.rows(self._draw(other), is_shuffled(other)), None
         except TaskError as error:
             return None, str(error).replace("the training data", "val").replace("train ", "val ")
+        except FAILURES as error:
+            return None, blame(error)
 
     def relation(self, train: Rows) -> Relation | None:
         """What the probes find; where they find nothing, what they find for labels moved by a row or two."""
         chosen = _distinct(train)
         if train.kind == "unknown" or "plain" not in train.views or len(chosen) < LEAST:
             return None
+        rows, classes, minority = _kinds(train, chosen)
+        if minority == 0:
+            return None
         found = relate(*_beside(train, chosen), self.box.seed)
-        relation = Relation(*_kinds(train, chosen), found.p_value, found.probe, found.strength, found.skill)
+        relation = Relation(rows, classes, minority, found.p_value, found.probe, found.strength, found.skill)
         moved = self._moved() if found.p_value > UNRELATED else None
         return relation if moved is None else replace(relation, shift=moved[0], shift_strength=moved[1])
 

@@ -21,6 +21,7 @@ MAX_ROWS = 20_000  # a digest is a microsecond or two, and 5 % of overlap show i
 MAX_SECONDS = 1.5
 VIEWED = 1000  # rows whose inputs are looked at: enough for every relation that calibration knows of
 COLUMNS = 16  # of targets; wider ones are folded by random signs
+MAX_CLASSES = 1000  # the words of a language are no classes to be compared
 CLASSES = ("cross_entropy", "nll_loss")
 REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 Kind = Literal["classes", "values", "unknown"]
@@ -74,7 +75,7 @@ class Rows:
 
 
 def read(batches: Batches, *, pairs: bool, fair: bool, loss: str | None = None, ignored: int = -100) -> Rows | None:
-    """Read the batches once; None if they hold no rows. pairs: each is (inputs, targets); else only who is who is read."""
+    """Read the batches once; None if they hold no rows. pairs: each is (inputs, targets); else all of it counts as inputs."""
     digests: list[int] = []
     blank, numbers, targets, tables, viewed = [], [], [], [], []
     start, complete, every = time.monotonic(), True, 1
@@ -89,7 +90,7 @@ def read(batches: Batches, *, pairs: bool, fair: bool, loss: str | None = None, 
             every = max(1, math.ceil(min(MAX_ROWS, batches.held * count) / VIEWED))
         inputs, wanted = split(batch) if pairs else (batch, None)
         places = torch.arange(-len(digests) % every, count, every)
-        if pairs and len(places):
+        if len(places):
             tables.append(views(_rows_of(inputs, places)))
             viewed.append(places + len(digests))
         marks, empty = digests_of(inputs, count)
@@ -176,6 +177,8 @@ def _one_column(
 ) -> tuple[Kind, tuple[int | float, ...], Tensor]:
     counts = torch.isfinite(values) & (values != ignored) if exact else torch.isfinite(values)
     distinct = values[counts].unique()
+    if loss in CLASSES and len(distinct) > MAX_CLASSES:
+        return "unknown", (), values[:, None]
     few = len(distinct) <= 2 or (exact and loss not in REGRESSION and len(distinct) <= max(20, len(values) // 10))
     if not few and loss not in CLASSES:
         return "values", (), values[:, None]
