@@ -197,7 +197,7 @@ def shuffle(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[
         return
 
     def settle() -> Any:
-        return shuffled(source) if is_plain_loader(source) else Mixed(source)
+        return shuffled(source) if is_plain_loader(source) else Mixed(_in_batches(source, box.task.batch_size))
 
     yield Remedy(
         "shuffle the rows",
@@ -255,13 +255,19 @@ class Without:
 
     def __iter__(self) -> Iterator[Any]:
         seen = set(self.known)
-        numbered = is_numbered(self.source)
-        for batch in DataLoader(self.source, self.batch_size, shuffle=True) if numbered else self.source:
+        for batch in _in_batches(self.source, self.batch_size):
             marks = digests_of(split(batch)[0], size_of(batch))[0]
             keep = torch.tensor([i for i in _first(marks) if marks[i] not in seen], dtype=torch.long)
             seen |= set(marks)
             if len(keep):
                 yield map_tensors(batch, partial(_rows, keep))
+
+
+def _in_batches(source: Any, batch_size: int) -> Any:
+    """The user's own batches, or those of a plain loader over a dataset."""
+    if callable(source) and not hasattr(source, "__iter__") and not isinstance(source, Dataset):
+        source = source()
+    return DataLoader(source, batch_size, shuffle=is_numbered(source)) if isinstance(source, Dataset) else source
 
 
 def _rows(keep: Tensor, tensor: Tensor) -> Tensor:
