@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sandbox", "outputs"),
     # 2: short controlled runs
     ("trials", "finetune", "regularizers"),
-    ("stacked",),
+    ("stacked", "splits"),
     ("racing",),
     # 3: what is measured, and on what
     ("measure", "demos", "lab"),

@@ -18,6 +18,7 @@ from runtrue.calls import ActivationCall, DropoutCall
 from runtrue.lossparts import LossWatch
 from runtrue.regularizers import Regularizers
 from runtrue.sandbox import Sandbox
+from runtrue.splits import SplitFacts
 from runtrue.tape import Cut, LossCall, Tape
 from runtrue.task import Task, TaskError, blame, split
 from runtrue.trials import Curve, changed_batches, judge_progress
@@ -109,6 +110,8 @@ class Measurements:
     """Loss of a batch with values that are not finite; None if there is no such batch."""
     batches_used_up: bool = False
     shuffled: bool = False
+    splits: SplitFacts | None = None
+    """Train and val side by side, and whether inputs predict labels (see `runtrue.splits`)."""
 
     @property
     def progress(self) -> float:

@@ -139,6 +139,7 @@ def sandbox(task: Task, seed: int = 0) -> Iterator[Sandbox]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.callback(undisturbed(keep_data(task.train)))
+        stack.callback(undisturbed(keep_data(task.val)))
         seed_all(seed)
         built = task.built()
         assert isinstance(built.model, nn.Module)
