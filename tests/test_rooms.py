@@ -16,14 +16,15 @@ import runtrue
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     # 0: words, numbers, formulas, networks, data
-    ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
-    ("init", "closures", "keeping"),
+    ("findings", "tape", "stats", "curves", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
+    ("init", "closures", "keeping", "rates"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report"),
     ("batches", "facts"),
     ("sandbox",),
     # 2: short controlled runs
     ("trials", "finetune"),
+    ("sweep",),
     # 3: what is measured, and on what
     ("measure", "demos", "lab"),
     # 4 to 6: suspect, treat, prove
