@@ -106,9 +106,17 @@ class Ground:
         means = (fmean(losses[place : place + size]) for place in range(0, len(losses), size))
         return all(abs(mean - self.start) <= max(LEARNED * abs(self.start), SIGMAS * self.wobble) for mean in means)
 
-    def risen(self, loss: float, error: float) -> bool:
-        """True if this loss lies above the start, and above that of a constant guess."""
-        return loss - self.ceiling > max(RISEN * abs(self.ceiling), SIGMAS * math.hypot(error, self.wobble))
+    def risen(self, losses: Sequence[float]) -> bool:
+        """True if it ends above the start, and above a constant guess: the tail's mean beyond noise, or every loss of it.
+
+        A loss that grows by the same factor each step has a mean as uncertain as it is large.
+        """
+        clear = max(RISEN * abs(self.ceiling), SIGMAS * self.wobble)
+        rise = end(losses) - self.ceiling
+        return (
+            rise > max(clear, SIGMAS * math.hypot(noise(losses), self.wobble))
+            or min(tail(losses)) > self.ceiling + clear
+        )
 
 
 def judge(curves: Iterable[RateCurve], constant: float | None = None) -> tuple[JudgedCurve, ...]:
@@ -154,7 +162,7 @@ def verdict(curve: RateCurve, ordered: Sequence[RateCurve], ground: Ground) -> t
     if curve.lost_at is not None:
         return "very high", f"the loss is {curve.losses[curve.lost_at]:g} at step {curve.lost_at}"
     ended = end(curve.losses)
-    if ground.risen(ended, noise(curve.losses)):
+    if ground.risen(curve.losses):
         return "very high", f"the loss rises from {ground.start:.3g} to {ended:.3g}"
     others = [
         RateCurve(other.rate, other.losses[: curve.steps])
@@ -208,9 +216,12 @@ def behind(curve: RateCurve, rivals: Sequence[RateCurve], ground: Ground) -> tup
 
 
 def moves(judged: Sequence[JudgedCurve], constant: float | None = None) -> bool:
-    """True if even the lowest rate changes the loss: then rates below it are worth a look."""
-    lowest, ground = judged[0], ground_of(judged, constant)
-    return lowest.lost_at is not None or not ground.still(lowest.losses)
+    """True if one of the two lowest rates changes the loss: then rates below them are worth a look.
+
+    Of two, since at the very edge of stability weights that jump to and fro leave the loss where it is.
+    """
+    ground = ground_of(judged, constant)
+    return any(curve.lost_at is not None or not ground.still(curve.losses) for curve in judged[:2]) or len(judged) < 2
 
 
 def without_learning(curve: RateCurve, ordered: Sequence[RateCurve], ground: Ground) -> tuple[Verdict, str]:
@@ -223,8 +234,7 @@ def without_learning(curve: RateCurve, ordered: Sequence[RateCurve], ground: Gro
     beyond = [
         other.rate
         for other in ordered
-        if other.rate > curve.rate
-        and (other.lost_at is not None or ground.risen(end(other.losses), noise(other.losses)))
+        if other.rate > curve.rate and (other.lost_at is not None or ground.risen(other.losses))
     ]
     if ground.still(curve.losses) and not beyond:
         return "low", f"the loss has hardly moved: {ended:.3g} after {curve.steps} steps"

@@ -190,8 +190,8 @@ def explore(rig: Rig, steps: int) -> None:
 def next_rate(judged: Sequence[JudgedCurve], constant: float | None = None) -> float | None:
     """A rate that the curves leave open: beyond the edge if the best is there, else half a decade from the best.
 
-    Where none is good: one between low and high; else lower ones until one is lost like the one above it, or does not move the loss at all: then it is
-    not the rate. Higher ones only while none of those tried moves it.
+    Where none is good: one between low and high; else lower ones, until one is lost like the one above it, or does not
+    move the loss at all: then it is not the rate. Higher ones only while none of those tried moves it.
     """
     tried = [curve.rate for curve in judged]
     good = [curve for curve in judged if curve.verdict == "good"]
@@ -247,7 +247,7 @@ def check(
 def lower(judged: Sequence[JudgedCurve], suggested: Suggestion) -> list[Suggestion]:
     """Rates to fall back on, the highest first: good or low, below the one suggested."""
     fit = [c for c in judged if c.verdict in ("good", "low") and suggested.rate is not None and c.rate < suggested.rate]
-    return [Suggestion(c.rate, f"{c.rate:.3g} is the next lower rate that {c.reason}", c) for c in reversed(fit)]
+    return [Suggestion(c.rate, f"{c.rate:.3g} is the next lower rate: {c.reason}", c) for c in reversed(fit)]
 
 
 def run_elsewhere(rig: Rig, curve: JudgedCurve, steps: int) -> Curve:
