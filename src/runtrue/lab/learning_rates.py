@@ -18,7 +18,7 @@ from runtrue.curves import end
 from runtrue.lab import EXPERIMENTS
 from runtrue.lab.experiment import Experiment, Row
 from runtrue.lab.rates_judge import KINDS, judge
-from runtrue.lab.training import CONSTANT, task_for, validate
+from runtrue.lab.training import CONSTANT, RATES, task_for, validate
 from runtrue.rates import JudgedCurve, RateCurve
 from runtrue.rates import judge as judge_curves
 from runtrue.sandbox import sandbox
@@ -27,11 +27,6 @@ from runtrue.task import Task
 if TYPE_CHECKING:
     from runtrue.report.blocks import Block
 
-RATES = {
-    "fashion-mnist": (0.6, 0.15, 0.02, 0.0005),
-    "gaussian": (1.0, 0.3, 0.05, 0.0005),
-}
-"""Very high, high, good, low, as a sweep over half decades showed them for the network as it is set here."""
 DIGITS = 5
 """Of a loss in the JSON."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from runtrue.lab.experiment import Experiment, Judgement, Row
+from runtrue.lab.text import percent
 from runtrue.lab.training import CONSTANT
 from runtrue.rates import RateCurve, judge
 from runtrue.report.blocks import Block, Chart, Prose, Section, Table, Tag
+from runtrue.report.numbers import is_finite
 from runtrue.report.rate_charts import rate_curves
 
 SHOWN = {
@@ -50,10 +53,10 @@ def numbers(rows: Sequence[Row], experiment: Experiment) -> Table:
     )
 
 
-def as_cell(key: str, value: object) -> object:
+def as_cell(key: str, value: Any) -> Any:
     if isinstance(value, str):
         return value.replace(" ", "\u00a0")  # a verdict stays on one line
-    return f"{value:.0%}" if key.endswith("fraction") and isinstance(value, float) else value
+    return percent(value, 0) if key.endswith("fraction") and is_finite(value) else value
 
 
 def section(part: Judgement) -> Section:

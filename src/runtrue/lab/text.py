@@ -23,11 +23,23 @@ SHORT = {
     "saturated_fraction": "satur.",
     "removed_fraction": "removed",
     "end_spread": "spread",
+    "data_end_spread": "spread",
+    "gone_fraction": "gone",
+    "by_hand": "added",
 }
 GAP = 3
 """Columns between two tables."""
 ASCII = str.maketrans({"²": "^2", "√": "sqrt ", "–": "-", "…": "..."})
-HIDDEN = ("std_spread", "std_by_seed", "std_large_weights", "end_by_seed", "claimed")
+HIDDEN = (
+    "data_end_by_seed",
+    "raised",
+    "mean_weight",
+    "std_spread",
+    "std_by_seed",
+    "std_large_weights",
+    "end_by_seed",
+    "claimed",
+)
 """Readings of a row that the text leaves to the JSON."""
 
 
@@ -127,7 +139,12 @@ def cell(key: str, value: Any) -> str:
         return UNKNOWN if value is None else str(value)
     if isinstance(value, int):
         return str(value)
-    return f"{value:.1%}" if key.endswith("fraction") else short(value, 3 if key == "std" else 2)
+    return percent(value, 1) if key.endswith("fraction") else short(value, 3 if key == "std" else 2)
+
+
+def percent(value: float, digits: int) -> str:
+    """A share as a percentage; a tiny loss is 0 %, not -0 %."""
+    return f"{round(value, digits + 2) + 0.0:.{digits}%}"
 
 
 def short(value: float, digits: int) -> str:
