@@ -17,15 +17,27 @@ import runtrue
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("calls",),  # what is read of one call of a torch function
     # 0: words, numbers, formulas, networks, data
-    ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget", "surgery"),
-    ("init", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping"),
+    (
+        "findings",
+        "tape",
+        "stats",
+        "curves",
+        "penalties",
+        "schedules",
+        "nets",
+        "datasets",
+        "optimizers",
+        "budget",
+        "surgery",
+    ),
+    ("init", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),
     ("sandbox", "outputs"),
     # 2: short controlled runs
     ("trials", "finetune", "regularizers"),
-    ("stacked", "splits"),
+    ("stacked", "splits", "sweep"),
     ("racing",),
     # 3: what is measured, and on what
     ("measure", "demos", "lab"),

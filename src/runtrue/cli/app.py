@@ -91,15 +91,20 @@ def lab(
     ] = None,
     format: Annotated[CheckFormat, typer.Option(help="What to print.")] = CheckFormat.text,
     out: Out = None,
-    seeds: Annotated[int, typer.Option(help="How many seeds to average over.")] = 3,
-    data: Annotated[str, typer.Option(help="gaussian or fashion-mnist.")] = "gaussian",
-    depth: Annotated[int, typer.Option(help="Hidden layers.")] = 10,
-    width: Annotated[int, typer.Option(help="Units a layer.")] = 500,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds to average over.", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help="gaussian or fashion-mnist.", show_default=False)] = None,
+    depth: Annotated[int | None, typer.Option(help="Hidden layers.", show_default=False)] = None,
+    width: Annotated[int | None, typer.Option(help="Units a layer.", show_default=False)] = None,
 ) -> None:
-    """Run an experiment of the training notes: its claim, its figure, and whether the claim held."""
+    """Run an experiment of the training notes: its claim, its figure, and whether the claim held.
+
+    What is left out is the experiment's own: its page of settings says what that is.
+    """
     from runtrue.cli import laboratory
 
-    raise typer.Exit(laboratory.run(name, format.value, out, seeds=seeds, data=data, depth=depth, width=width))
+    given = {"seeds": seeds, "data": data, "depth": depth, "width": width}
+    settings = {key: value for key, value in given.items() if value is not None}
+    raise typer.Exit(laboratory.run(name, format.value, out, **settings))
 
 
 def main() -> None:
