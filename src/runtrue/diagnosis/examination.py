@@ -17,6 +17,7 @@ from runtrue.checks.splits import wants_training
 from runtrue.diagnosis import limits
 from runtrue.findings import Finding
 from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_batch, measure_by_data, measure_data
+from runtrue.rates import RateCurve
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError
 
@@ -30,6 +31,8 @@ class Examination:
     chosen: set[str]
     measured: Measurements = field(init=False)
     threads: int = field(default_factory=torch.get_num_threads)
+    rates: list[RateCurve] = field(default_factory=list)
+    """What the task did at other learning rates, if any were tried."""
     pace: float = 0.0
     """Seconds a step, measured before the untreated run; 0 if it could not be trained."""
 
