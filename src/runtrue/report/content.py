@@ -26,6 +26,10 @@ from runtrue.report.rate_charts import rate_curves
 
 SAFE = "Nothing that you have is lost."
 UNSAFE = "Read it before you paste it: it changes weights or the architecture."
+SKILL = (
+    "Skill is of the predictions in evaluation mode: 0 like the best constant guess, 1 perfect (right answers, or R²). It can "
+    "be compared where the cure changes the loss itself."
+)
 VANISH = "These vanish with the cure; they need none of their own."
 Layers = Sequence[Mapping[str, Any]]
 
@@ -168,6 +172,9 @@ def proof(outcome: Outcome | None) -> list[Block]:
     if outcome.baseline is not None:
         stats.append(Stat("best constant guess", outcome.baseline))
     blocks: list[Block] = [Prose(how_tried(outcome)), Stats(stats)]
+    if outcome.skill_before is not None and outcome.skill_after is not None:
+        skills = [Stat("untreated, skill", outcome.skill_before), Stat("treated, skill", outcome.skill_after, tone)]
+        blocks += [Stats(skills), Prose(SKILL)]
     if outcome.before_curve or outcome.after_curve:
         spec = charts.loss_curves(outcome.before_curve, outcome.after_curve, outcome.baseline)
         alt = f"Loss by step: untreated ends at {shown(outcome.before)}, treated at {shown(outcome.after)}."
