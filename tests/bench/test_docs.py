@@ -103,8 +103,8 @@ def test_numbers_are_those_of_the_code() -> None:
     ceiling, gain = limits.CEILING, limits.GAIN
     for said in (
         f"At a skill of {limits.SOUND:g} (or {100 * limits.LEARNED:.0f} % of that loss) the network trains",
-        f"up to a skill of {ceiling['fit']:g}, what is seen in the size of a number up to {ceiling['scale']:g}, and a learning rate "
-        f"up to {ceiling['rate']:g}",
+        f"up to a skill of {ceiling['fit']:g}, what is seen in the size of a number up to {ceiling['scale']:g}",
+        f"and a learning rate up to {ceiling['rate']:g}",
         f"must add {gain['fit']:g}, {gain['scale']:g} or {gain['rate']:g} to the skill",
         f"leave at most {100 * limits.REMAINS:.0f} % of what was missing",
         f"fewer than {limits.FEW_ROWS} examples",
