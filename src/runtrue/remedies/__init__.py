@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from runtrue.remedies import data, optimizer, scaling, splits, weights, wiring
+from runtrue.remedies import data, labels, optimizer, scaling, splits, weights, wiring
 from runtrue.remedies.registry import REMEDIES, remedies_for, remedy
 
-__all__ = ["REMEDIES", "data", "optimizer", "remedies_for", "remedy", "scaling", "splits", "weights", "wiring"]
+__all__ = [
+    "REMEDIES",
+    "data",
+    "labels",
+    "optimizer",
+    "remedies_for",
+    "remedy",
+    "scaling",
+    "splits",
+    "weights",
+    "wiring",
+]
