@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from runtrue import batches, optimizers, trials
+from runtrue import batches, optimizers, splits, trials
 from runtrue.budget import Budget
 from runtrue.checks import judge_all
+from runtrue.checks.splits import wants_training
 from runtrue.diagnosis import limits
 from runtrue.findings import Finding
-from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_batch, measure_data, measure_start
+from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_batch, measure_by_data, measure_data
+from runtrue.rates import RateCurve
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError
 
@@ -29,6 +31,8 @@ class Examination:
     chosen: set[str]
     measured: Measurements = field(init=False)
     threads: int = field(default_factory=torch.get_num_threads)
+    rates: list[RateCurve] = field(default_factory=list)
+    """What the task did at other learning rates, if any were tried."""
     pace: float = 0.0
     """Seconds a step, measured before the untreated run; 0 if it could not be trained."""
 
@@ -48,6 +52,7 @@ class Examination:
         self._add(rate=self._rate())
         if self._can_train():
             self._train()
+        self._compare_splits()
 
     def _add(self, **found: Any) -> None:
         self.measured = replace(self.measured, **found)
@@ -83,7 +88,7 @@ class Examination:
 
     def _start(self) -> Start:
         self.box.start()
-        start = measure_start(self.box)
+        start = measure_by_data(self.box)
         self.box.start()
         if start.no_gradient and start.outputs_have_gradient:
             raise TaskError(
@@ -115,12 +120,41 @@ class Examination:
         plan = self._plan(self.pace)
         self.budget.now(f"training it as it is for {plan.trial} steps")
         late = time.monotonic() + min(2 * self.share, self.budget.left)  # if the machine gets busy: fewer steps
-        reference = trials.run(self.box, steps=plan.trial, deadline=late)
+        reference = trials.run(self.box, steps=plan.trial, deadline=late, evaluate=True)
         self._add(reference=reference, plan=plan)
         if reference.steps >= limits.LEAST_STEPS:  # many steps tell the pace better than the few before them
             self.pace = reference.seconds / reference.steps
-        if self.measured.progress >= limits.STRUGGLING:
-            self.memorise()
+
+    # -- rows and splits
+
+    def _compare_splits(self) -> None:
+        """Train beside val, labels beside inputs; and where the rows alone do not decide, what the network makes of others."""
+        self.budget.now("comparing rows and splits")
+        known = self.measured.start.loss_facts
+        name, ignored = (known.name, known.ignore_index) if known else (None, -100)
+        self._add(splits=splits.measure(self.box, name, ignored))
+        reference = self.measured.reference
+        if (
+            self.measured.splits is None
+            or not reference.steps
+            or reference.diverged
+            or not wants_training(self.measured)
+        ):
+            return
+        if self.budget.fits(1.2 * self.seconds(reference.steps)):
+            trained = splits.train_and_score(self.box, reference.steps, loss=name, deadline=self.budget.end)
+            self._add(splits=replace(self.measured.splits, trained=trained))
+
+    @property
+    def saw_the_whole_plan(self) -> bool:
+        reference, plan = self.measured.reference, self.measured.plan
+        return reference.diverged or (plan.steps > 0 and limits.AHEAD * reference.steps >= plan.steps)
+
+    @property
+    def sound(self) -> bool:
+        """The untreated network trains."""
+        skilled = self.measured.reference.skill is not None
+        return self.measured.quality >= (limits.SOUND if skilled else limits.LEARNED)
 
     def _measure_pace(self) -> float:
         """Seconds a step, once warm, with the number of threads that is faster now."""
@@ -138,13 +172,14 @@ class Examination:
     def _plan(self, pace: float) -> Plan:
         epochs, per_epoch = self.box.task.epochs, self.box.batches.per_epoch or self.box.batches.held
         steps = per_epoch * epochs if epochs else max(limits.USUAL_EPOCHS * per_epoch, limits.USUAL_STEPS)
-        wanted = min(max(limits.FEW_STEPS, limits.FAST_SECONDS / pace), limits.MOST_STEPS, self.share / pace)
+        few = min(max(limits.FEW_STEPS, limits.FAST_SECONDS / pace), limits.MOST_STEPS, self.share / pace)
+        wanted = max(few, limits.WHOLE_SHARE * self.budget.seconds / pace)
         return Plan(steps, min(max(limits.LEAST_STEPS, int(wanted)), max(steps, 1)), epochs is not None)
 
     def train_longer(self, steps: int) -> None:
         """The untreated run again, with more steps; a run that was lost stays as it is."""
         if not self.measured.reference.diverged:
-            self._add(reference=trials.run(self.box, steps=steps, deadline=self.budget.end))
+            self._add(reference=trials.run(self.box, steps=steps, deadline=self.budget.end, evaluate=True))
 
     # -- the small set (N3.1)
 
