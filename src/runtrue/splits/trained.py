@@ -161,6 +161,8 @@ class _Scorer:
         given, codes = given[told], codes[told]
         if not len(codes):
             return None
+        if kind == "values" and self.loss == "binary_cross_entropy_with_logits":
+            given = given.sigmoid()
         return Scored(given, codes, self._answers(given, names) if kind == "classes" else None, names)
 
     def _answers(self, outputs: Tensor, names: tuple[int | float, ...]) -> Tensor:
