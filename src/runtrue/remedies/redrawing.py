@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ class Redrawn(Changed):
     """Other batches in place of the user's own: in a trial those that `change` deals, in training those that `settle` gives."""
 
     settle: Callable[[], Any]
+    includes_source: ClassVar[bool] = True
 
     def __iter__(self) -> Iterator[Any]:
         source = self.settle()
@@ -38,10 +39,10 @@ def redrawn(task: Task, batches: Iterator[Any], box: Sandbox, settle: Callable[[
 
     def change(_: Any) -> Any:
         batch = to_device(next(batches), box.device)
-        return before.change(batch) if before else batch
+        return before.applied(batch) if before else batch
 
     def settled() -> Any:
-        return Changed(settle(), before.change).settled() if before else settle()
+        return Changed(settle(), before.applied).settled() if before else settle()
 
     return task.replace(train=Redrawn(task.train, change, settled))
 
