@@ -28,17 +28,22 @@ class Diagnosis:
             [f for f in found if f.severity == severity] for severity in ("fault", "warning", "note")
         )
         notes = [f for f in notes if f.cause != "underfitting"]  # said only if nothing else is
-        notes = [self._with_remedy(f) for f in suspects if f.cause in limits.STANDING] + notes
-        suspects = [f for f in suspects if f.cause not in limits.STANDING]
-        if certain and self.exam.measured.reference.steps and self.exam.sound:
-            return [self._with_remedy(f) for f in certain] + notes
+        known = [self._with_remedy(f) for f in (*certain, *suspects) if self._stands(f)]
+        certain, suspects = ([f for f in group if not self._stands(f)] for group in (certain, suspects))
+        return [*self._judged(certain, suspects), *known, *notes]
+
+    def _stands(self, finding: Finding) -> bool:
+        """No trial of the training can say more about it: it is about validation, or the network learns all the same."""
+        return finding.cause in limits.STANDING or (finding.severity == "fault" and self.exam.sound)
+
+    def _judged(self, certain: list[Finding], suspects: list[Finding]) -> list[Finding]:
         if certain:
-            return self._certain(certain, suspects) + notes
+            return self._certain(certain, suspects)
         if not self.exam.measured.reference.steps and self.exam.measured.start.no_gradient is None:
-            return notes
+            return []
         treatable = [f for f in suspects if self._is_worth_treating(f)]
         harmless = [f.having(severity="note") for f in suspects if f not in treatable and f.cause in limits.FITS]
-        return self._treat(treatable) + harmless + notes
+        return self._treat(treatable) + harmless
 
     def _is_worth_treating(self, finding: Finding) -> bool:
         """A network that learns well is left alone, the more so the lighter the suspicion."""
