@@ -38,12 +38,15 @@ def net() -> Any:
 
 def test_modules_by_their_path() -> None:
     model = net()
-    assert module_at(model, "2.0") is model[2][0]
-    assert module_at(model, "2.7") is None and module_at(model, "") is None and module_at(model, "0.weight") is None
+    inner: Any = model[2][0]
+    assert module_at(model, "2.0") == inner
+    assert [module_at(model, name) for name in ("2.7", "", "0.weight")] == [None] * 3
+    first: Any = model[0]
     put(model, "2.1", nn.ReLU())
     then(model, "3", nn.Sigmoid())
-    assert type(model[2][1]) is nn.ReLU and type(model[3]) is nn.Sequential
-    by_hand = torch.sigmoid(model[3][0](torch.relu(model[2][0](torch.tanh(model[0](X))))))
+    assert [type(module) for module in (model[2][1], model[3])] == [nn.ReLU, nn.Sequential]
+    behind: Any = model[3][0]
+    by_hand = torch.sigmoid(behind(torch.relu(inner(torch.tanh(first(X))))))
     torch.testing.assert_close(model(X), by_hand)
 
 

@@ -29,9 +29,9 @@ _NORMS = (*_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
 def widened(model: nn.Module, run: Callable[[], Any], width: Callable[[int], int]) -> list[Wide]:
     """New modules for a model whose weight layers form chains: each hidden width w becomes width(w).
 
-    Their weights are as torch leaves them. `run` makes one forward pass. A chain ends at a module of another kind (an LSTM, an attention), and its last layer keeps its
-    outputs. The model is left as it is; `put` each of the modules to widen it, and run it: what functions do between the layers
-    is not seen here.
+    Their weights are as torch leaves them. `run` makes one forward pass. A chain ends at a module of another kind (an LSTM, an
+    attention), and its last layer keeps its outputs. The model is left as it is; `put` each of the modules to widen it, and run
+    it: what functions do between the layers is not seen here.
 
     Raises NotAChainError if a layer of a chain is called twice, shares its weight, works in groups, is of a class of its own, or
     does not fit the one before; and if there is no hidden layer.
