@@ -94,6 +94,7 @@ class Diagnosis:
             return [] if self.exam.measured.quality >= limits.STRUGGLING else self._left(suspects, {})
         search = Search(self.exam, self.verify, suspects)
         best = search.best() or self._with_more_time(search)
+        best = self._with_masked(best) if best is not None and best.quality < limits.SOUND else best
         if best is not None and self._gets_there(best):
             return [self._only_slow(best)]
         if best is not None and (sure := self.verify.confirmed(best.trial, best.causes)) is not None:
@@ -101,6 +102,17 @@ class Diagnosis:
         if self.exam.measured.quality >= limits.STRUGGLING:
             return [f.having(severity="note") for f in suspects if f.cause in limits.FITS]
         return self._left(suspects, search.tried)
+
+    def _with_masked(self, best: Candidate) -> Candidate:
+        """And what shows only now that the treated task is looked at: one fault often hides another."""
+        after = self._after(best.trial.remedies, best.trial, best)
+        known = set(best.causes)
+        suspects = [f for f in judge_all(after, self.exam.chosen) if f.severity == "warning" and f.cause not in known]
+        suspects = [f for f in suspects if f.cause not in (*limits.STANDING, *limits.RATES)]
+        more = Search(self.exam, self.verify, suspects, best.trial.remedies).best() if suspects else None
+        if more is None or more.quality < best.quality + limits.MORE:
+            return best
+        return Candidate((*best.pairs, *more.pairs), more.trial)
 
     def _with_more_time(self, search: Search) -> Candidate | None:
         """A cure that needs more steps than the trial had, where the plan has them."""
