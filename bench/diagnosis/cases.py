@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from diagnosis import metrics
 from diagnosis.data import digits, table
-from diagnosis.parts import Arm, Case, Kit, register, standardized, tensor
+from diagnosis.parts import Arm, Case, Kit, labelled, register, standardized, tensor
 from runtrue import Task
 
 CASES: dict[str, Case] = {}
@@ -73,7 +73,7 @@ def raw_pixels_and_sigmoid_before_cross_entropy(sick: bool, kit: Kit) -> Arm:
     """Grey levels up to 255, a sigmoid in front of cross-entropy, and a rate of 1e-4: three faults in one program."""
     model = kit.mlp([784, 784, 50, 10], ["", "relu", "sigmoid" if sick else ""])
     optimizer: Optimizer = SGD(model.parameters(), 1e-4) if sick else Adam(model.parameters(), 1e-3)
-    return Arm(Task(model, digits(raw=sick), loss=F.cross_entropy, optimizer=optimizer, epochs=10), metrics.accuracy)
+    return labelled(model, digits(raw=sick), optimizer, 10)
 
 
 @case("SO-39525358 (DeepLocalize)", "inputs-not-scaled", "learning-rate-too-low")
@@ -121,8 +121,7 @@ def iris_by_four_units_and_sigmoid(sick: bool, kit: Kit) -> Arm:
     model = kit.mlp([4, 4, 3], *narrow) if sick else kit.mlp([4, 8, 3], ["relu", ""])
     optimizer = Adam(model.parameters(), 1e-3)
     train = table("iris", raw=sick)
-    task = Task(model, train, loss=F.cross_entropy, optimizer=optimizer, epochs=100, batch_size=5)
-    return Arm(task, metrics.accuracy)
+    return labelled(model, train, optimizer, 100, 5)
 
 
 @case("SO-48221692 (DeepLocalize)", "output-activation-mismatch", "targets-not-scaled")
@@ -146,8 +145,7 @@ def relu_behind_the_logits(sick: bool, kit: Kit) -> Arm:
     ]
     model = kit.started(nn.Sequential(*layers, nn.ReLU()) if sick else nn.Sequential(*layers))
     optimizer = Adam(model.parameters(), 1e-3)
-    task = Task(model, digits(raw=sick), loss=F.cross_entropy, optimizer=optimizer, epochs=5, batch_size=50)
-    return Arm(task, metrics.accuracy)
+    return labelled(model, digits(raw=sick), optimizer, 5, 50)
 
 
 @case("SO-51181393 (DeepFD)", "learning-rate-too-low")
@@ -226,7 +224,7 @@ def raw_pixels_dropout_and_softmax(sick: bool, kit: Kit) -> Arm:
     activations = ["relu", "relu", "softmax" if sick else ""]
     model = kit.mlp([784, 128, 128, 10], activations, dropout=0.8 if sick else 0.2)
     optimizer = Adam(model.parameters(), 1e-3)
-    return Arm(Task(model, digits(raw=sick), loss=F.cross_entropy, optimizer=optimizer, epochs=10), metrics.accuracy)
+    return labelled(model, digits(raw=sick), optimizer, 10)
 
 
 class Backbone(nn.Module):
@@ -253,7 +251,7 @@ def head_frozen_with_the_body(sick: bool, kit: Kit) -> Arm:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(trained))
     optimizer = Adam(model.head.parameters(), 1e-3)
-    return Arm(Task(model, digits(), loss=F.cross_entropy, optimizer=optimizer, epochs=5), metrics.accuracy)
+    return labelled(model, digits(), optimizer, 5)
 
 
 @case("PTF-50431", "loss-shape-broadcast")
@@ -281,7 +279,7 @@ def zero_weights_and_a_softmax_inside(sick: bool, kit: Kit) -> Arm:
     """All weights start at zero, behind a softmax as the hidden activation."""
     model = kit.mlp([784, 64, 10], ["softmax" if sick else "relu", ""], "zeros" if sick else None)
     optimizer = SGD(model.parameters(), 0.1)
-    return Arm(Task(model, digits(), loss=F.cross_entropy, optimizer=optimizer, epochs=10), metrics.accuracy)
+    return labelled(model, digits(), optimizer, 10)
 
 
 @case("SO-39810655 (DeepFD): the failure could not be brought about again")
@@ -289,5 +287,4 @@ def iris_control(sick: bool, kit: Kit) -> Arm:
     """Iris, standardized, one hidden layer: healthy in both arms."""
     model = kit.mlp([4, 16, 3], ["relu", ""])
     optimizer = Adam(model.parameters(), 0.01)
-    task = Task(model, table("iris"), loss=F.cross_entropy, optimizer=optimizer, epochs=50, batch_size=5)
-    return Arm(task, metrics.accuracy)
+    return labelled(model, table("iris"), optimizer, 50, 5)

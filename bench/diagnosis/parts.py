@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from diagnosis import metrics
 from diagnosis.metrics import Metric
 from runtrue import Task
 
@@ -44,25 +48,43 @@ class Case:
 
     id: str
     source: str
+    what: str
+    """What went wrong, in a line."""
     accepted: tuple[str, ...]
     write: Callable[[bool, Kit], Arm]
     half: Half
+    shared: str | None = None
+    """Where other cases have the same healthy arm: its name."""
 
     @property
-    def what(self) -> str:
-        """What went wrong, in a line."""
-        return (self.write.__doc__ or "").strip().splitlines()[0]
+    def twin(self) -> str:
+        return self.shared or self.id
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the code of the case: a cached verdict on it is stale then."""
-        return hashlib.sha256(inspect.getsource(self.write).encode()).hexdigest()[:12]
+        """Changes with the code of the case: a verdict that was kept is stale then."""
+        return hashlib.sha256(code_of(self.write).encode()).hexdigest()[:12]
 
     def arm(self, sick: bool, seed: int = 0, init: Init = "torch") -> Arm:
         """The arm as its user would have it in hand before the first step. Seeds everything."""
         torch.manual_seed(seed)
         np.random.seed(seed)
         return self.write(sick, Kit(np.random.RandomState(seed), init))
+
+
+def code_of(part: Any) -> str:
+    """The source of a function with the functions that it was given, as a partial, in a closure, or in a dataclass."""
+    if isinstance(part, partial):
+        return code_of(part.func) + code_of(part.args) + code_of(part.keywords)
+    if inspect.isfunction(part):
+        return inspect.getsource(part) + code_of([cell.cell_contents for cell in part.__closure__ or ()])
+    if is_dataclass(part) and not isinstance(part, type):
+        return code_of([getattr(part, field.name) for field in fields(part)])
+    if isinstance(part, (list, tuple)):
+        return "".join(map(code_of, part))
+    if isinstance(part, dict):
+        return code_of(list(part.items()))
+    return f"{part.__module__}.{part.__qualname__}" if hasattr(part, "__qualname__") else repr(part)
 
 
 def half_of(identity: str) -> Half:
@@ -80,12 +102,21 @@ def register(into: dict[str, Case], half: Half | None = None) -> Callable[..., C
         def add(write: Write) -> Write:
             identity = write.__name__.replace("_", "-")
             assert identity not in into and write.__doc__, identity
-            into[identity] = Case(identity, source, accepted, write, half or half_of(identity))
+            what = write.__doc__.strip().splitlines()[0]
+            into[identity] = Case(identity, source, what, accepted, write, half or half_of(identity))
             return write
 
         return add
 
     return case
+
+
+def labelled(
+    model: nn.Module, train: tuple[Tensor, Tensor], optimizer: Optimizer, epochs: int, batch_size: int = 32
+) -> Arm:
+    """Classes by cross-entropy, judged by accuracy on the training set."""
+    task = Task(model, train, loss=F.cross_entropy, optimizer=optimizer, epochs=epochs, batch_size=batch_size)
+    return Arm(task, metrics.accuracy)
 
 
 def tensor(values: ArrayLike) -> Tensor:
