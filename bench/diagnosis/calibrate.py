@@ -1,8 +1,9 @@
 """What healthy networks look like at their first step: quantiles of every statistic that a check holds against a limit.
 
-Run: `python bench/diagnosis/calibrate.py [--networks 300] [--seed 0]`. Depth, width, activation, initial weights and normalization
-are drawn at random; each network is then trained by the plain loop, and only those that learn count as healthy. A limit in
-`src/runtrue/checks` should lie outside of these quantiles, and can name this run. Writes `bench/results/calibrate.json`.
+Run: `python bench/diagnosis/calibrate.py [--networks 300] [--seed 0]`. Depth, width, activation, initial weights and
+normalization are drawn at random; each network is then trained by the plain loop, and only those that learn count as healthy.
+A limit in `src/runtrue/checks` should lie outside of these quantiles, and can name this run. Writes every network to
+`bench/results/calibrate.json`, and the quantiles to `calibration.json` beside the code.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from runtrue.nets.parts import activation_named
 from runtrue.sandbox import sandbox
 
 LEARNS = 0.5  # of the way from chance to perfect after the plan: else the network is not counted as healthy
+KEPT = Path(__file__).with_name("calibration.json")
 QUANTILES = (0.0, 0.01, 0.05, 0.5, 0.95, 0.99, 1.0)
 
 
@@ -79,10 +81,9 @@ def build(network: Network) -> nn.Sequential:
         layers += [nn.AvgPool2d(2), nn.Flatten()]
     layers.append(nn.Linear(width if network.kind == "mlp" else width * 16, 10))
     model = nn.Sequential(*layers)
-    fill = {"xavier": nn.init.xavier_normal_, "he": nn.init.kaiming_normal_}.get(network.weights)
     for layer in model.modules():
-        if fill is not None and isinstance(layer, (nn.Linear, nn.Conv2d)):
-            fill(layer.weight)
+        if network.weights != "torch" and isinstance(layer, (nn.Linear, nn.Conv2d)):
+            (nn.init.kaiming_normal_ if network.weights == "he" else nn.init.xavier_normal_)(layer.weight)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
     return model
@@ -186,6 +187,8 @@ def main() -> None:
             f"\n{group}\n" + table(["", "n", *map(str, QUANTILES)], [[name, *values] for name, values in found.items()])
         )
     print(f"\nmedian of what is learned: {statistics.median(row['skill'] for row in learns):.3f}")
+    kept = results["quantiles"] | {"columns": ["n", *QUANTILES]}
+    write("calibrate", kept, KEPT, seed=options.seed, networks=options.networks, learn=len(learns))
     print(write("calibrate", results, seed=options.seed, networks=options.networks, learn=len(learns)))
 
 
