@@ -32,9 +32,7 @@ WORTHWHILE = (
     0.2  # seconds one after the other: below, what two children save (half) is not clearly more than what they cost
 )
 FEW, MEASURING = 10, 0.05  # steps that tell a pace; fewer if they take more than these seconds, but two
-STACKABLE = (
-    5e-3  # seconds a step, on a CPU: stacking saves calls, about 1 ms a step, and adds to the work of wide layers
-)
+STACKABLE = 5e-3  # CPU seconds a step, on a CPU: it saves calls, about 1 ms, and adds to the work of wide layers
 PREPARING = 5e-3  # seconds to get a variant ready for stacking
 VERIFIED = 3  # steps: by then the forward pass, the gradient and what the optimizer remembers have all been used
 TOLERANCE = 1e-3  # relative difference of the losses until then; seen in float32: 1e-7 to 1e-5
@@ -49,6 +47,8 @@ class Paces:
     in_turn: float = math.nan
     alone: float = math.nan
     """One after the other on one thread."""
+    work: float = math.nan
+    """The same in CPU time, which other work on the machine does not lengthen."""
     in_workers: float = math.nan
     in_stack: dict[int, float] = field(default_factory=dict)
     """By the number of variants."""
@@ -165,7 +165,7 @@ def _quicker(box: Sandbox, treats: Sequence[Treat | None], workers: int | None, 
     if on_cpu and children > 1 and paces.in_workers != math.inf and obstacle() is None:
         pace = paces.alone * math.ceil(count / children) / count if math.isnan(paces.in_workers) else paces.in_workers
         seconds[partial(in_workers, workers=workers)] = children * FORKING + count * steps * pace
-    if not on_cpu or paces.in_turn <= STACKABLE:
+    if not on_cpu or paces.work <= STACKABLE:
         few = given | {"steps": min(FEW, steps)}
         if count in paces.in_stack or in_stack(box, treats, **few) is not None:
             seconds[in_stack] = count * (PREPARING + steps * paces.in_stack[count])
@@ -191,14 +191,16 @@ def _measured(box: Sandbox, treats: Sequence[Treat | None], given: dict[str, Any
     steps = max(2, min(FEW, int(MEASURING / max(first.seconds, 1e-9))))
     threads = torch.get_num_threads()
     try:
-        curve = run(treat, steps)
-        paces.in_turn = paces.alone = _pace(curve.seconds, [curve])
-        if threads > 1:
-            torch.set_num_threads(1)
-            curve = run(treat, steps)
-            paces.alone = _pace(curve.seconds, [curve])
+        many = run(treat, steps)
+        torch.set_num_threads(1)
+        begin = time.process_time()
+        one = run(treat, steps)
+        paces.work = _pace(time.process_time() - begin, [one])
     finally:
         torch.set_num_threads(threads)
+    paces.in_turn, paces.alone = _pace(many.seconds, [many]), _pace(one.seconds, [one])
+    if threads == 1:  # the same, measured twice
+        paces.in_turn = paces.alone = min(paces.in_turn, paces.alone)
     return True
 
 
