@@ -17,11 +17,11 @@ import runtrue
 FLOORS: tuple[tuple[str, ...], ...] = (
     # 0: words, numbers, formulas, networks, data
     ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
-    ("init", "closures", "keeping"),
+    ("init", "closures", "keeping", "rewiring"),
     # 1: the task and what is read from it; how a report is told
-    ("task", "probes", "baselines", "report", "workers"),
+    ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),
-    ("sandbox",),
+    ("sandbox", "outputs"),
     # 2: short controlled runs
     ("trials", "finetune"),
     ("stacked",),

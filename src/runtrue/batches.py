@@ -17,6 +17,7 @@ from runtrue.task import TaskError, blame
 
 MAX_BATCHES = 100  # as many as a trial on a slow network has steps
 MAX_BYTES = 128 * 2**20  # held at most, beside the user's own data
+MIXED_BYTES = 16 * 2**20  # up to this a second copy of the data, in the order of the epoch, is kept
 MAX_SECONDS = 5.0  # of drawing: a slow loader gives fewer batches
 
 
@@ -34,6 +35,22 @@ class Batches:
 
     def __iter__(self) -> Iterator[Any]:
         return (self.get(i) for i in range(self.held))
+
+    def merged(self, rows: int, most: int) -> list[Any]:
+        """The batches joined to larger ones of at least `rows` examples, `most` examples in all; as they are where they
+        cannot be joined."""
+        found: list[Any] = []
+        waiting: list[Any] = []
+        count = 0
+        for batch in self:
+            waiting.append(batch)
+            count += size_of(batch)
+            if sum(map(size_of, waiting)) >= rows or count >= most or size_of(batch) == 0:
+                found += join(waiting)
+                waiting = []
+            if count >= most or len(found) >= MAX_BATCHES:
+                break
+        return found + join(waiting)
 
 
 def draw(source: Any, batch_size: int, seed: int = 0, *, drop_single: bool = True) -> Batches:
@@ -77,13 +94,21 @@ def _from_tensors(pair: tuple[Any, Any], batch_size: int, seed: int, drop_single
     if drop_single and len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
     orders: dict[int, Tensor] = {}
+    mixed: dict[int, Any] = {}
+    small = sum(t.numel() * t.element_size() for t in tensors_of(pair)) <= MIXED_BYTES
 
     def get(step: int) -> Any:
         epoch, place = divmod(step, len(starts))
         if epoch not in orders:
             orders.clear()  # one permutation is kept: steps come in order
+            mixed.clear()
             orders[epoch] = torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
-        rows = orders[epoch][starts[place] : starts[place] + batch_size]
+        first, last = starts[place], starts[place] + batch_size
+        if small and len(starts) > 1:  # all rows in their new order once, instead of a selection every step
+            if epoch not in mixed:
+                mixed[epoch] = map_tensors(pair, lambda t: t[orders[epoch].to(t.device)])
+            return map_tensors(mixed[epoch], lambda t: t[first:last].clone())
+        rows = orders[epoch][first:last]
         return map_tensors(pair, lambda t: t[rows.to(t.device)])
 
     return Batches(get, len(starts), len(starts), shuffled=True)
@@ -168,6 +193,18 @@ def tensors_of(value: Any) -> Iterator[Any]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from tensors_of(item)
+
+
+def join(parts: list[Any]) -> list[Any]:
+    """One batch from several of the same form, in a list; the parts themselves where their forms differ."""
+    if len(parts) < 2:
+        return parts
+    columns = [list(tensors_of(part)) for part in parts]
+    shapes = {tuple((t.dtype, t.shape[1:]) if t.ndim else None for t in column) for column in columns}
+    if len(shapes) > 1 or None in next(iter(shapes)) or not all(map(size_of, parts)):
+        return parts
+    joined = iter([torch.cat([torch.as_tensor(t) for t in same]) for same in zip(*columns)])
+    return [map_tensors(parts[0], lambda _: next(joined))]
 
 
 def own(batch: Any) -> Any:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from runtrue import facts, probes
+from runtrue import outputs as results
 from runtrue.baselines import Baseline, baseline
 from runtrue.batches import tensors_of
 from runtrue.sandbox import Sandbox
-from runtrue.tape import Cut, LossCall, Tape
-from runtrue.task import Task, TaskError, blame
+from runtrue.tape import Activated, Cut, LossCall, Tape
+from runtrue.task import Task, TaskError, blame, split
 from runtrue.trials import Curve, changed_batches, judge_progress
 
 FORWARD_BATCHES = 4  # batches read for dead units and class frequencies; the first also gives the gradients
@@ -67,6 +68,7 @@ class Start:
     """Mean loss of the untrained network over the first batches."""
     baseline: Baseline | None = None
     loss_facts: LossFacts | None = None
+    outputs: results.OutputFacts | None = None
     wiring: Wiring = field(default_factory=lambda: Wiring(0))
     gradient_norm: float = math.nan
     error: str | None = None
@@ -110,6 +112,19 @@ class Measurements:
 
     def progress_of(self, curve: Curve) -> float:
         return judge_progress(curve, self.constant, self.start.level)
+
+    @property
+    def quality(self) -> float:
+        return self.quality_of(self.reference)
+
+    def quality_of(self, curve: Curve) -> float:
+        """How well a run ended, from -1 (lost) over 0 (as the best constant) to 1: its skill, or its progress where the
+        skill cannot be told. Of the two modes the better counts: running statistics lag behind in a short run."""
+        if curve.diverged or not curve.steps:
+            return -1.0
+        known = [s for s in (curve.skill, curve.skill_in_training) if s is not None]
+        found = max(known) if known else self.progress_of(curve)
+        return min(1.0, max(-1.0, found))
 
     @property
     def constant(self) -> float | None:
@@ -161,12 +176,19 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
     probe = probes.Probe()
     tape = Tape(task.model, probe)
     draw = changed_batches(box, task)
+    batch = draw(0)
+    outputs: Any = None
+    made_by = None
     try:
         with tape.recording():
-            outputs, loss = box.loss(task, draw(0))
+            outputs, loss = box.loss(task, batch)
+            made_by = tape.made_by(outputs)
     except (TaskError, RuntimeError, ValueError, IndexError) as error:
         reason = str(error) if isinstance(error, TaskError) else blame(error)
-        return Start(layers=(), loss_facts=_loss_facts(probe.losses), error=reason, wiring=_wiring(task, tape))
+        return Start(
+            layers=(), loss_facts=_loss_facts(probe.losses), error=reason, wiring=_wiring(task, tape),
+            outputs=_outputs(task, tape, probe, batch, None, None, math.nan),
+        )  # fmt: skip
     if not loss.requires_grad:
         return Start(
             layers=_read(tape, probe, {}), loss=float(loss), loss_facts=_loss_facts(probe.losses),
@@ -183,9 +205,21 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
         level=sum(losses) / len(losses),
         baseline=_with_penalty(whole, probe.losses, float(loss)),
         loss_facts=_loss_facts(probe.losses),
+        outputs=_outputs(task, tape, probe, batch, outputs, made_by, float(loss)),
         wiring=wiring,
         gradient_norm=_gradient_norm(task.model),
     )
+
+
+def _outputs(
+    task: Task, tape: Tape, probe: probes.Probe, batch: Any, given: Any, made_by: Activated | None, loss: float
+) -> results.OutputFacts | None:
+    assert isinstance(task.model, nn.Module)
+    wanted = split(batch)[1] if task.step is None else None
+    value = _recompute(probe.losses[0]) if len(tape.losses) == 1 else None
+    return results.measure(
+        probe.losses, given, wanted, made_by, task.model, tape.activated, tape.spreads, loss, value
+    )  # fmt: skip
 
 
 def _backward(loss: Tensor) -> None:

@@ -66,6 +66,30 @@ class Layer:
     """A normalization stands between this layer and what follows."""
 
 
+SHAPERS = {
+    "reshape", "view", "flatten", "unflatten", "ravel", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "t",
+    "swapaxes", "contiguous", "clone", "to", "float", "double", "half", "bfloat16", "cpu", "cuda", "type", "view_as",
+    "reshape_as", "expand", "expand_as", "getitem", "select", "narrow", "split", "chunk", "unbind", "identity",
+}  # fmt: skip
+"""Functions after which the values are still what the activation made of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Activated:
+    """One call of an activation. `place`: how many were called before it since the tape began.
+
+    where: path of the innermost module of the model that runs; None outside of the model (in the loss).
+    module: that module if it is nothing but this activation (`nn.ReLU`), else None.
+    dim: of a softmax, as given; None where it was not.
+    """
+
+    name: str
+    place: int
+    where: str | None
+    module: nn.Module | None = None
+    dim: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class LossCall:
     """A call of one of torch's loss functions, with what reached it."""
@@ -74,8 +98,20 @@ class LossCall:
     input: Tensor
     target: Any
     options: Mapping[str, Any]
-    activation: str | None
+    made_by: Activated | None = None
     """The activation that made `input`, if nothing but a change of shape came after it."""
+
+    @property
+    def activation(self) -> str | None:
+        return self.made_by.name if self.made_by else None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """An operation outside of the model whose result is larger than each of its inputs: they were broadcast."""
+
+    operation: str
+    shapes: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +127,7 @@ class _Source:
     """Where a tensor comes from: layers still waiting for their activation, and the last activation."""
 
     waiting: tuple[Layer, ...] = ()
-    activation: str | None = None
+    activation: Activated | None = None
 
 
 class Observer(Protocol):
@@ -104,6 +140,28 @@ class Observer(Protocol):
     def loss_call(self, call: LossCall) -> None: ...
 
 
+class LossCalls(TorchFunctionMode):
+    """The calls of torch's loss functions while it is entered, and nothing else: for passes that must cost little."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[LossCall] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in LOSSES and (call := _loss_call(name, args, kwargs or {}, None)) is not None:
+            self.calls.append(call)
+        return func(*args, **(kwargs or {}))
+
+
+def _loss_call(name: str, args: Any, kwargs: Mapping[str, Any], made_by: Activated | None) -> LossCall | None:
+    options = dict(zip(("input", "target", "weight"), args)) | dict(kwargs)
+    source, target = options.pop("input", None), options.pop("target", None)
+    return LossCall(name, source.detach(), target, options, made_by) if isinstance(source, Tensor) else None
+
+
 class Tape(TorchFunctionMode):
     """Records while it is entered. `layers` and `losses` are in the order of the calls."""
 
@@ -112,6 +170,8 @@ class Tape(TorchFunctionMode):
         self.layers: list[Layer] = []
         self.losses: list[LossCall] = []
         self.cuts: list[Cut] = []
+        self.activated: list[Activated] = []
+        self.spreads: list[Spread] = []
         self._observer = observer
         self._names = {module: name for name, module in model.named_modules()}
         self._parameters = {id(p): name for name, p in model.named_parameters()}
@@ -150,14 +210,30 @@ class Tape(TorchFunctionMode):
         elif name in ACTIVATIONS or _is_relu(name, args, kwargs):
             activation = _activation(name, args, kwargs)
             self._activate(activation, before.waiting, args, kwargs, first)
-            self._mark(output, _Source((), activation))
+            self._mark(output, _Source((), self._note_activation(activation, args, kwargs)))
         elif name in NORMALIZATIONS:
             for waiting in before.waiting:
                 waiting.normalized = True
             self._mark(output, _Source(before.waiting))
         else:
-            keeps = first.numel() == sum(t.numel() for t in inputs)  # a change of shape keeps the activation
-            self._mark(output, before if keeps else _Source(before.waiting))
+            self._mark(output, before if name.strip("_") in SHAPERS else _Source(before.waiting))
+            if not self._stack and len(inputs) > 1 and first.numel() > max(t.numel() for t in inputs):
+                self.spreads.append(Spread(name, tuple(tuple(t.shape) for t in inputs)))
+
+    def _note_activation(self, name: str, args: Any, kwargs: Any) -> Activated:
+        module = self._stack[-1] if self._stack else None
+        where = self._names.get(module, "") if module is not None else None
+        alone = module if module is not None and type(module).__module__ == "torch.nn.modules.activation" else None
+        dim = kwargs.get("dim", args[1] if len(args) > 1 and isinstance(args[1], int) else None)
+        self.activated.append(Activated(name, len(self.activated), where, alone, dim))
+        return self.activated[-1]
+
+    def made_by(self, output: Any) -> Activated | None:
+        """The activation that made the only tensor in `output`; to be asked while the tape records."""
+        with torch._C.DisableTorchFunction():
+            found = list(_tensors(output))
+            source = self._source(found[0]) if len(found) == 1 else None
+        return source.activation if source else None
 
     def _activate(self, name: str, waiting: Iterable[Layer], args: Any, kwargs: Any, output: Tensor) -> None:
         for layer in waiting:
@@ -204,10 +280,10 @@ class Tape(TorchFunctionMode):
         return path if _is_one_layer(module) else parameter
 
     def _note_loss(self, name: str, args: Any, kwargs: Any) -> None:
-        options = dict(zip(("input", "target", "weight"), args)) | dict(kwargs)
-        source, target = options.pop("input", None), options.pop("target", None)
-        if isinstance(source, Tensor):
-            call = LossCall(name, source.detach(), target, options, self._joined([source]).activation)
+        given = args[0] if args else kwargs.get("input")
+        made_by = self._joined([given]).activation if isinstance(given, Tensor) else None
+        call = _loss_call(name, args, kwargs, made_by)
+        if call is not None:
             self.losses.append(call)
             if self._observer:
                 self._observer.loss_call(call)
@@ -285,6 +361,13 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 def _is_one_layer(module: nn.Module | None) -> bool:
     """An LSTM or an attention is one layer, whatever the names of its weights."""
     return isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention))
+
+
+def is_activation(func: Any, args: Any, kwargs: Any) -> bool:
+    """True for a call that the tape counts as an activation."""
+    name = getattr(func, "__name__", "")
+    name = name if name.startswith("__") else name.strip("_")
+    return name in ACTIVATIONS or _is_relu(name, args, kwargs)
 
 
 def _is_relu(name: str, args: Any, kwargs: Any) -> bool:
