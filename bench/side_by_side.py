@@ -171,11 +171,9 @@ def smallest(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
     found = {}
     with sandbox(task_of("784-128-128-10, batch 32")) as box:
         for steps in (2, 4, 8, 16, 32):
-            given = (
-                partial(racing.in_turn, box, TREATS, steps=steps),
-                partial(racing.in_workers, box, TREATS, steps=steps),
-            )
-            runs = {name: partial(timed, run, []) for name, run in zip(("here", "workers"), given)}
+            here = partial(racing.in_turn, box, TREATS, steps=steps)
+            there = partial(racing.in_workers, box, TREATS, steps=steps)
+            runs = {"here": partial(timed, here, []), "workers": partial(timed, there, [])}
             walls = in_turn(runs, 2 * rounds)
             found[str(steps)] = {"here": summary(walls["here"])} | paired(walls["workers"], walls["here"])
     return found

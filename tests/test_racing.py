@@ -82,7 +82,12 @@ def assert_alike(found: list[Curve] | None, wanted: list[Curve]) -> None:
     assert found is not None and [c.steps for c in found] == [c.steps for c in wanted]
     for one, other in zip(found, wanted):
         assert one.losses == pytest.approx(other.losses, rel=1e-4, nan_ok=True) and one.error == other.error
-        assert one.evaluated == pytest.approx(other.evaluated, rel=1e-4, nan_ok=True)
+        assert told(one) == pytest.approx(told(other), rel=1e-4, nan_ok=True)
+
+
+def told(curve: Curve) -> list[float]:
+    """What an evaluation told; NaN where it could not."""
+    return [curve.evaluated, *(math.nan if s is None else s for s in (curve.skill, curve.skill_in_training))]
 
 
 # -- three ways
@@ -95,23 +100,33 @@ def test_every_way_gives_the_curves_of_single_runs(box: Sandbox, way: racing.Way
     assert len({curve.end for curve in wanted}) == len(TREATS)
 
 
-@pytest.mark.parametrize("way", [in_turn, partial(in_workers, workers=2)])
-def test_what_trials_are_given_is_passed_on(box: Sandbox, way: racing.Way) -> None:
-    small = trials.small_set(box, 4)
-    given: dict[str, Any] = {"steps": 150, "batch": lambda _: small, "until": 1.0, "evaluate": True}
-    wanted = [trials.run(box, treat, **given) for treat in TREATS]
-    assert len({curve.steps for curve in wanted}) > 1 and all(math.isfinite(curve.evaluated) for curve in wanted)
-    assert_alike(way(box, TREATS, **given), wanted)
-    assert in_stack(box, TREATS, **given) is None, "stacked runs are not evaluated"
+@pytest.mark.parametrize("way", [partial(in_workers, workers=2), in_stack])
+@pytest.mark.parametrize("more", [(), (nn.BatchNorm1d(8),)], ids=["plain", "normalized"])
+def test_what_trials_are_given_is_passed_on(way: racing.Way, more: tuple[nn.Module, ...]) -> None:
+    with sandbox(a_task(*more)) as box:
+        small = trials.small_set(box, 4)
+        given: dict[str, Any] = {"steps": 60, "batch": lambda _: small, "until": 1.0, "evaluate": True}
+        wanted = in_turn(box, TREATS, **given)
+        assert len({curve.steps for curve in wanted}) > 1 and all(curve.skill is not None for curve in wanted)
+        assert all((curve.skill_in_training is not None) == bool(more) for curve in wanted)
+        assert_alike(way(box, TREATS, **given), wanted)
+        assert_alike(
+            way(box, TREATS, steps=12, evaluate=True, seed=3), in_turn(box, TREATS, steps=12, evaluate=True, seed=3)
+        )
+        assert in_turn(box, TREATS, steps=12, seed=3)[0].losses != in_turn(box, TREATS, steps=12)[0].losses
 
 
-@pytest.mark.parametrize("way", [in_turn, partial(in_workers, workers=2)])
+def test_what_stacked_runs_do_not_know_is_left_to_single_runs(box: Sandbox) -> None:
+    assert in_stack(box, TREATS, steps=12, something=True) is None
+
+
+@pytest.mark.parametrize("way", [in_turn, partial(in_workers, workers=2), in_stack])
 def test_every_step_is_counted_wherever_it_was_taken(box: Sandbox, way: racing.Way) -> None:
     before = box.steps
     trials.run(box, faster(2.0), steps=7, evaluate=True)
     one, before = box.steps - before, box.steps
     way(box, [faster(2.0)] * 4, steps=7, evaluate=True)
-    assert box.steps == before + 4 * one
+    assert box.steps == before + 4 * one + (2 * racing.VERIFIED if way is in_stack else 0)
 
 
 @needs_fork

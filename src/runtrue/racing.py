@@ -37,7 +37,7 @@ PREPARING = 5e-3  # seconds to get a variant ready for stacking
 VERIFIED = 3  # steps: by then the forward pass, the gradient and what the optimizer remembers have all been used
 TOLERANCE = 1e-3  # relative difference of the losses until then; seen in float32: 1e-7 to 1e-5
 PATIENCE, GRACE = 20.0, 10.0  # times the expected seconds of a job, and seconds, before a child is given up
-_STACKED = ("steps", "batch", "until", "deadline")  # what stacked runs can be given
+_STACKED = ("steps", "batch", "until", "deadline", "evaluate")  # what stacked runs can be given
 
 
 @dataclass
@@ -125,9 +125,9 @@ def in_workers(
 
 def in_stack(box: Sandbox, treats: Sequence[Treat | None], **given: Any) -> list[Curve] | None:
     """All in one pass. None if they cannot be stacked, or if that does not give the losses that single runs give."""
-    if any(value for name, value in given.items() if name not in _STACKED):
+    if not given.keys() <= {*_STACKED, "seed"}:
         return None
-    stack = stacked.stack(box, treats)
+    stack = stacked.stack(box, treats, given.get("seed", 0))
     if stack is None:
         return None
     curves = stack.train(**{name: given[name] for name in _STACKED if name in given})
@@ -141,7 +141,7 @@ def in_stack(box: Sandbox, treats: Sequence[Treat | None], **given: Any) -> list
 def _verified(box: Sandbox, treat: Treat | None, curve: Curve, given: dict[str, Any]) -> bool:
     """True if the treatment by itself gives the same losses at first."""
     steps = min(VERIFIED, curve.steps)
-    single = trials.run(box, treat, **(given | {"steps": steps, "deadline": math.inf}))
+    single = trials.run(box, treat, **(given | {"steps": steps, "deadline": math.inf, "evaluate": False}))
     return single.steps == steps and all(map(_close, single.losses, curve.losses))
 
 
@@ -166,7 +166,7 @@ def _quicker(box: Sandbox, treats: Sequence[Treat | None], workers: int | None, 
         pace = paces.alone * math.ceil(count / children) / count if math.isnan(paces.in_workers) else paces.in_workers
         seconds[partial(in_workers, workers=workers)] = children * FORKING + count * steps * pace
     if not on_cpu or paces.work <= STACKABLE:
-        few = given | {"steps": min(FEW, steps)}
+        few = given | {"steps": min(FEW, steps), "evaluate": False}
         if count in paces.in_stack or in_stack(box, treats, **few) is not None:
             seconds[in_stack] = count * (PREPARING + steps * paces.in_stack[count])
     return sorted((way for way in seconds if seconds[way] < in_turn), key=lambda way: seconds[way])
