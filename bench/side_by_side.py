@@ -52,11 +52,11 @@ def images() -> dict[str, Any]:
 
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], dict[str, Any]], int]] = {
-    "2-4-1, batch 4": (partial(mlp, 2, 4, 1), partial(regression, 2, 4), 200),
-    "3-12-3-1, batch 1": (partial(mlp, 3, 12, 3, 1), partial(regression, 3, 1), 200),
-    "784-128-128-10, batch 32": (partial(mlp, 784, 128, 128, 10), images, 150),
-    "784-784-50-10, batch 32": (partial(mlp, 784, 784, 50, 10), images, 60),
-    "small CNN, batch 32": (cnn, images, 60),
+    "2-4-1, batch 4": (partial(mlp, 2, 4, 1), partial(regression, 2, 4), 150),
+    "3-12-3-1, batch 1": (partial(mlp, 3, 12, 3, 1), partial(regression, 3, 1), 150),
+    "784-128-128-10, batch 32": (partial(mlp, 784, 128, 128, 10), images, 60),
+    "784-784-50-10, batch 32": (partial(mlp, 784, 784, 50, 10), images, 30),
+    "small CNN, batch 32": (cnn, images, 30),
 }
 """Network, data, and steps of each variant."""
 
@@ -109,7 +109,6 @@ def chosen(box: Sandbox) -> str:
 
 
 BASE = "one after the other"
-THREADS = f"{BASE}, all threads"
 
 
 def compare(case: str, rounds: int) -> dict[str, Any]:
@@ -120,7 +119,6 @@ def compare(case: str, rounds: int) -> dict[str, Any]:
         torch.set_num_threads(1)
         ways: dict[str, Callable[[], list[Curve] | None]] = {
             BASE: partial(racing.in_turn, box, TREATS, steps=steps),
-            THREADS: partial(racing.in_turn, box, TREATS, steps=steps),
             "workers": partial(racing.in_workers, box, TREATS, steps=steps),
             "stacked": partial(racing.in_stack, box, TREATS, steps=steps),
             "race": partial(afresh, box, steps, choices),
@@ -128,9 +126,9 @@ def compare(case: str, rounds: int) -> dict[str, Any]:
         wanted = ways[BASE]() or []
         differences = {name: difference(wanted, way()) for name, way in ways.items() if name != BASE}
         paths: dict[str, list[float]] = {name: [] for name in ways}
-        threads = {THREADS: cores()}
-        runs = {name: partial(timed, way, paths[name], threads.get(name, 1)) for name, way in ways.items()}
-        walls = in_turn(runs, rounds)
+        walls = in_turn({name: partial(timed, way, paths[name]) for name, way in ways.items()}, rounds)
+        short = partial(racing.in_turn, box, TREATS[:1], steps=10)
+        threads = in_turn({str(n): partial(timed, short, [], n) for n in (1, cores())}, rounds) if cores() > 1 else {}
     paths = {name: path[-rounds:] for name, path in paths.items()}  # without the round for warming up
     return {
         "steps": steps,
@@ -138,6 +136,7 @@ def compare(case: str, rounds: int) -> dict[str, Any]:
         "wall": {name: summary(wall) for name, wall in walls.items()},
         "ratio": {name: paired(walls[name], walls[BASE])["ratio"] for name in differences},
         "ratio by CPU time": {name: paired(paths[name], paths[BASE])["ratio"] for name in differences},
+        "one run on all threads, ratio": paired(threads[str(cores())], threads["1"])["ratio"] if threads else None,
         "largest relative difference": differences,
     }
 
@@ -191,7 +190,9 @@ def main(rounds: int = 5) -> None:
             goal = ("reached" if ratio["median"] >= GOAL else "missed") if way == "race" else ""
             which = ", ".join(f"{name} {count}" for name, count in found["chosen"].items()) if way == "race" else ""
             rows.append((case, way, wall, ratio["median"], ratio["q1"], ratio["q3"], by_cpu, goal, which))
-        rows.append((case, BASE, found["wall"][BASE]["median"], 1.0, "", "", "", "", ""))
+        rows.append((case, BASE, found["wall"][BASE]["median"], 1.0, "", "", 1.0, "", ""))
+        if (threads := found["one run on all threads, ratio"]) is not None:
+            rows.append((case, "one run, all threads", "", threads["median"], threads["q1"], threads["q3"], "", "", ""))
     head = ["network", "way", "seconds", "times as quick", "q1", "q3", "by CPU time", f"goal {GOAL}", "chosen"]
     print(table(head, rows))
     forks, small = overhead(rounds), smallest(rounds)

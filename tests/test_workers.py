@@ -448,6 +448,25 @@ def test_the_cores_are_those_that_the_container_may_use(tmp_path: Path, monkeypa
     assert workers.cores() == 1
 
 
+@pytest.mark.parametrize(
+    ("running", "free"), [((1,) * 9, 4), ((1, 1, 9) * 3, 4), ((3,) * 9, 2), ((5, 2, 5) * 3, 1), ((99,) * 9, 1), ((), 3)]
+)
+def test_free_cores_are_those_on_which_nothing_else_runs(
+    monkeypatch: pytest.MonkeyPatch, running: tuple[int, ...], free: int
+) -> None:
+    """Of four, three of which this process may use if nothing is told."""
+    told = iter(running)
+
+    def read(path: Path, **_: Any) -> str:
+        assert path == Path("/proc/stat")
+        return f"cpu 1 2 3\nprocs_running {next(told)}\nprocs_blocked 7\n" if running else "cpu 1 2 3\n"
+
+    monkeypatch.setattr(workers, "cores", lambda: 4 if running else 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(Path, "read_text", read)
+    assert workers.free_cores() == free
+
+
 def test_the_free_memory_is_what_the_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     says = {
         "memory.max": ["max", "300000\n"],

@@ -21,7 +21,7 @@ from runtrue import stacked, trials
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task
 from runtrue.trials import Curve
-from runtrue.workers import Failure, cores, forked, obstacle, own_memory
+from runtrue.workers import Failure, cores, forked, free_cores, obstacle, own_memory
 
 Treat = Callable[[Task], Task]
 Way = Callable[..., "list[Curve] | None"]
@@ -32,7 +32,9 @@ WORTHWHILE = (
     0.2  # seconds one after the other: below, what two children save (half) is not clearly more than what they cost
 )
 FEW, MEASURING = 10, 0.05  # steps that tell a pace; fewer if they take more than these seconds, but two
-STACKABLE = 5e-3  # CPU seconds a step, on a CPU: it saves calls, about 1 ms, and adds to the work of wide layers
+CALLS = 1.5e-3  # CPU seconds of a step that are calls, not arithmetic: on a CPU, stacking saves no more than these
+PROMISE = 0.8  # of the time of the next best way: what stacking must be able to save before it is tried
+MEASURED = 0.05  # of the steps to be taken: what trying it may cost
 PREPARING = 5e-3  # seconds to get a variant ready for stacking
 VERIFIED = 3  # steps: by then the forward pass, the gradient and what the optimizer remembers have all been used
 TOLERANCE = 1e-3  # relative difference of the losses until then; seen in float32: 1e-7 to 1e-5
@@ -50,8 +52,14 @@ class Paces:
     work: float = math.nan
     """The same in CPU time, which other work on the machine does not lengthen."""
     in_workers: float = math.nan
+    children: int = 0
+    """Of the last race in workers: with another number its pace says nothing."""
     in_stack: dict[int, float] = field(default_factory=dict)
     """By the number of variants."""
+
+    def of(self, children: int, count: int) -> float:
+        """In workers, for so many variants: as it was, or as it would be if children were all that counts."""
+        return self.in_workers if children == self.children else self.alone * math.ceil(count / children) / count
 
 
 _paces: WeakKeyDictionary[Sandbox, Paces] = WeakKeyDictionary()
@@ -68,7 +76,7 @@ def race(
     """The curve of every treatment (None: untreated), in their order, by the way that promises to be quickest.
 
     steps and what else is given are those of `trials.run`, and so are the losses, within float tolerance. `box.steps` counts
-    every step, wherever it was taken. workers: processes at most, as many as there are cores by default.
+    every step, wherever it was taken. workers: processes; as many as there are cores that nobody else uses by default.
     Raises what `trials.run` raises.
     """
     given["steps"] = steps
@@ -118,8 +126,8 @@ def in_workers(
         curves.append(curve)
         box.steps += taken
     if paces.in_workers != math.inf:
-        children = min(workers or cores(), len(treats))
-        paces.in_workers = _pace(time.monotonic() - begin - children * FORKING, curves)
+        paces.children = min(workers or cores(), len(treats))
+        paces.in_workers = _pace(time.monotonic() - begin - paces.children * FORKING, curves)
     return curves
 
 
@@ -161,12 +169,12 @@ def _quicker(box: Sandbox, treats: Sequence[Treat | None], workers: int | None, 
     if in_turn < WORTHWHILE:
         return []
     seconds: dict[Way, float] = {}
-    on_cpu, children = box.device.type == "cpu", min(workers or cores(), count)
+    on_cpu, children = box.device.type == "cpu", min(workers or free_cores(), count)
     if on_cpu and children > 1 and paces.in_workers != math.inf and obstacle() is None:
-        pace = paces.alone * math.ceil(count / children) / count if math.isnan(paces.in_workers) else paces.in_workers
-        seconds[partial(in_workers, workers=workers)] = children * FORKING + count * steps * pace
-    if not on_cpu or paces.work <= STACKABLE:
-        few = given | {"steps": min(FEW, steps), "evaluate": False}
+        seconds[partial(in_workers, workers=children)] = children * FORKING + count * steps * paces.of(children, count)
+    promise = count * steps * max(0.0, paces.work - CALLS) * (paces.alone / paces.work)
+    if not on_cpu or promise < PROMISE * min([in_turn, *seconds.values()]):
+        few = given | {"steps": max(VERIFIED, min(FEW, int(MEASURED * steps))), "evaluate": False}
         if count in paces.in_stack or in_stack(box, treats, **few) is not None:
             seconds[in_stack] = count * (PREPARING + steps * paces.in_stack[count])
     return sorted((way for way in seconds if seconds[way] < in_turn), key=lambda way: seconds[way])
