@@ -15,16 +15,29 @@ import pytest
 import runtrue
 
 FLOORS: tuple[tuple[str, ...], ...] = (
+    ("calls",),  # what is read of one call of a torch function
     # 0: words, numbers, formulas, networks, data
-    ("findings", "tape", "stats", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
-    ("init", "closures", "keeping", "rewiring"),
+    (
+        "findings",
+        "tape",
+        "stats",
+        "curves",
+        "penalties",
+        "schedules",
+        "nets",
+        "datasets",
+        "optimizers",
+        "budget",
+        "surgery",
+    ),
+    ("init", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),
     ("sandbox", "outputs"),
     # 2: short controlled runs
-    ("trials", "finetune"),
-    ("stacked",),
+    ("trials", "finetune", "regularizers"),
+    ("stacked", "splits", "sweep"),
     ("racing",),
     # 3: what is measured, and on what
     ("measure", "demos", "lab"),
@@ -33,9 +46,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("remedies",),
     ("diagnosis", "watch"),
     # 7 and 8: what users call
-    ("train", "api"),
+    ("train", "api", "settings"),
     ("runtrue",),  # the package itself: its public names
-    ("cli",),
+    ("cli", "pytest_plugin"),
     ("__main__",),
 )
 """Rooms (modules and packages directly under runtrue) from the ground up."""

@@ -53,10 +53,19 @@ class Batches:
         return found + join(waiting)
 
 
-def draw(source: Any, batch_size: int, seed: int = 0, *, drop_single: bool = True) -> Batches:
+def draw(
+    source: Any,
+    batch_size: int,
+    seed: int = 0,
+    *,
+    drop_single: bool = True,
+    seconds: float = MAX_SECONDS,
+    size: int = MAX_BYTES,
+) -> Batches:
     """Draw the batches of any form of training data (see `Task`). Tensors that come out are never the user's own.
 
     `drop_single`: leave out a last batch of one example if there are larger ones (batch normalization cannot take it).
+    `seconds`, `size`: of drawing, and of what is held, in bytes; beyond them no further batch is drawn.
     Raises TaskError if there is no batch, or if the loader fails.
     """
     if callable(source) and not isinstance(source, (Iterable, Dataset)):
@@ -78,7 +87,7 @@ def draw(source: Any, batch_size: int, seed: int = 0, *, drop_single: bool = Tru
             f"train is of type {type(source).__name__}: pass a DataLoader, a Dataset, an iterable of batches, "
             "or a pair (inputs, targets) of tensors"
         )
-    batches, whole = _take(loader)
+    batches, whole = _take(loader, seconds, size)
     if drop_single and whole and len(batches) > 1 and size_of(batches[-1]) == 1 != size_of(batches[0]):
         batches.pop()
     total = len(batches) if whole and not used_up else _length(loader)
@@ -114,13 +123,13 @@ def _from_tensors(pair: tuple[Any, Any], batch_size: int, seed: int, drop_single
     return Batches(get, len(starts), len(starts), shuffled=True)
 
 
-def _take(loader: Iterable[Any]) -> tuple[list[Any], bool]:
+def _take(loader: Iterable[Any], seconds: float, most: int) -> tuple[list[Any], bool]:
     """The first batches, and whether these are all."""
     batches: list[Any] = []
     size, start = 0, time.monotonic()
     try:
         for batch in loader:
-            if len(batches) >= MAX_BATCHES or size > MAX_BYTES or time.monotonic() - start > MAX_SECONDS:
+            if len(batches) >= MAX_BATCHES or size > most or time.monotonic() - start > seconds:
                 return batches, False
             batches.append(own(batch))
             size += sum(t.numel() * t.element_size() for t in tensors_of(batch))

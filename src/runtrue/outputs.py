@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from runtrue.tape import Activated, LossCall, Spread
+from runtrue.calls import ActivationCall
+from runtrue.tape import LossCall, Spread
 
 Wanted = Literal["labels", "one-hot", "yes-no", "shares", "numbers"]
 SUM_ERROR = 1e-3  # float32 softmax rows sum to 1 within 1e-6; halves within 1e-3
@@ -79,8 +80,8 @@ class OutputFacts:
 
 
 def measure(
-    calls: Sequence[LossCall], outputs: Any, targets: Any, made_by: Activated | None, model: nn.Module,
-    activated: Sequence[Activated] = (), spreads: Sequence[Spread] = (), loss: float = math.nan, value: float | None = None,
+    calls: Sequence[LossCall], outputs: Any, targets: Any, made_by: ActivationCall | None,
+    activated: Sequence[ActivationCall] = (), spreads: Sequence[Spread] = (), loss: float = math.nan, value: float | None = None,
 ) -> OutputFacts | None:  # fmt: skip
     """From the loss calls of some batches, or from outputs and targets where the loss is none of torch's.
 
@@ -92,7 +93,7 @@ def measure(
     if not all(isinstance(t, Tensor) and t.numel() and t.dim() for t in (*given, *wanted)):
         return None
     first, target = given[0].detach(), wanted[0].detach()
-    maker = _maker(same[0].made_by if same else made_by, model, activated)
+    maker = _maker(same[0].made_by if same else made_by, activated)
     rows = torch.cat([t.detach().double().flatten() for t in wanted])
     low, high = BOUNDS.get(maker.name, (-math.inf, math.inf)) if maker else (-math.inf, math.inf)
     return OutputFacts(
@@ -136,10 +137,10 @@ def _sums_to_one(values: Tensor, dim: int) -> bool:
     return bool((values >= 0).all()) and bool(((values.double().sum(dim) - 1).abs() < SUM_ERROR).all())
 
 
-def _maker(made_by: Activated | None, model: nn.Module, activated: Sequence[Activated]) -> Maker | None:
+def _maker(made_by: ActivationCall | None, activated: Sequence[ActivationCall]) -> Maker | None:
     if made_by is None:
         return None
-    alone = made_by.module
-    once = alone is not None and sum(other.module is alone for other in activated) == 1
-    before = [a for a in activated if a.place < made_by.place and (a.where is None) == (made_by.where is None)]
-    return Maker(made_by.name, len(before), made_by.where, made_by.where if once else None, made_by.dim)
+    where = None if made_by.outside else made_by.where
+    once = made_by.module and sum(other.module and other.where == made_by.where for other in activated) == 1
+    before = [call for call in activated if call.place < made_by.place and call.outside == made_by.outside]
+    return Maker(made_by.name, len(before), where, where if once else None, made_by.dim)

@@ -1,180 +1,180 @@
-"""Networks and losses with one activation left out or exchanged, and losses that see other outputs or targets.
-
-For networks whose code cannot be edited from here: where an activation is a module of its own, it is exchanged in place;
-where it is called as a function, the call is caught on its way.
-"""
+"""A model whose functions are called in another way: for what its code calls itself, where no module can be exchanged."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from runtrue.tape import is_activation
+from runtrue.calls import DROPOUTS
+from runtrue.surgery import Wrapper
+from runtrue.tape import activation_of
 
-Loss = Callable[[Any, Any], Tensor]
+
+class Rule(Protocol):
+    """How one call of a torch function is made. `seen` counts the calls of this pass, by a key that the rule chooses."""
+
+    def __call__(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], seen: Counter[str]
+    ) -> Any: ...
 
 
-class Wrapper(nn.Module):
-    """A network around the user's own: it does something before or behind it."""
-
-    network: nn.Module
-
-    def __init__(self, network: nn.Module) -> None:
+class _Rewiring(TorchFunctionMode):
+    def __init__(self, rule: Rule) -> None:
         super().__init__()
-        self.network = network
+        self.rule, self.seen = rule, Counter[str]()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        return self.rule(func, name if name.startswith("__") else name.strip("_"), args, dict(kwargs or {}), self.seen)
 
 
-def core(model: nn.Module | Any) -> nn.Module:
-    """The user's own network, whatever was put around it: the paths of layers are counted from there."""
-    assert isinstance(model, nn.Module)
-    while isinstance(model, Wrapper):
-        model = model.network
-    return model
+class Rewired(Wrapper):
+    """A network whose functions are called by a rule: for what its code calls itself, where no module can be exchanged."""
 
-
-def exchange(model: nn.Module, path: str, other: nn.Module) -> None:
-    """The sub-module at `path` becomes `other`, in place."""
-    parent, _, child = path.rpartition(".")
-    setattr(model.get_submodule(parent), child, other)
-
-
-def code_of_place(model: nn.Module, path: str) -> str:
-    """How one writes a sub-module: "body.3" -> `model.body[3]` where body is a Sequential."""
-    text, here = "model", model
-    for part in path.split("."):
-        text += f"[{part}]" if part.isdigit() and isinstance(here, (nn.Sequential, nn.ModuleList)) else f".{part}"
-        here = here.get_submodule(part)
-    return text
-
-
-class _Exchange(TorchFunctionMode):
-    """The call of an activation that has `place` activations before it is replaced by `other`."""
-
-    def __init__(self, place: int, other: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.place, self.other, self.seen = place, other, 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if is_activation(func, args, kwargs or {}):
-            self.seen += 1
-            if self.seen == self.place + 1:
-                given = args[0] if args else (kwargs or {})["input"]
-                return self.other(given)
-        return func(*args, **(kwargs or {}))
-
-
-def same(x: Tensor) -> Tensor:
-    return x
-
-
-class Reactivated(Wrapper):
-    """`network` with the activation that is called at `place` exchanged for `other`."""
-
-    def __init__(self, network: nn.Module, place: int, other: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, network: nn.Module, rule: Rule, *, only_training: bool = False, only_evaluation: bool = False
+    ) -> None:
         super().__init__(network)
-        self.place, self.other = place, other
+        self.rule = rule
+        self.only_training, self.only_evaluation = only_training, only_evaluation
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        with _Exchange(self.place, self.other):
+        if (self.only_training and not self.training) or (self.only_evaluation and self.training):
+            return self.network(*inputs, **named)
+        with _Rewiring(self.rule):
             return self.network(*inputs, **named)
 
 
-class Followed(Wrapper):
-    """`network` with an activation behind it."""
+class RewiredStep:
+    """A user's step (model, batch) -> loss, with the functions inside called by a rule while the model trains."""
 
-    def __init__(self, network: nn.Module, activation: nn.Module) -> None:
-        super().__init__(network)
-        self.activation = activation
+    def __init__(self, step: Callable[[nn.Module, Any], Tensor], rule: Rule) -> None:
+        self.step, self.rule = step, rule
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
-        return self.activation(self.network(*inputs, **named))
-
-
-class ReactivatedLoss:
-    """A loss with the activation that it calls at `place` exchanged for `other`."""
-
-    def __init__(self, loss: Loss, place: int, other: Callable[[Tensor], Tensor]) -> None:
-        self.loss, self.place, self.other = loss, place, other
-
-    def __call__(self, outputs: Any, targets: Any) -> Tensor:
-        with _Exchange(self.place, self.other):
-            return self.loss(outputs, targets)
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        with _Rewiring(self.rule):
+            return self.step(model, batch)
 
 
-class SameShape:
-    """A loss whose targets take the shape of the outputs."""
+@dataclass(frozen=True)
+class OtherActivations:
+    """Activations, by name and place in the order of their calls, become `other` (a function of torch.nn.functional)."""
 
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
+    calls: tuple[tuple[str, int], ...]
+    other: str = "relu"
 
-    def __call__(self, outputs: Any, targets: Any) -> Tensor:
-        return self.loss(outputs, targets.reshape(outputs.shape))
-
-
-class Turned:
-    """A loss with its sign turned back."""
-
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
-
-    def __call__(self, outputs: Any, targets: Any) -> Tensor:
-        return -self.loss(outputs, targets)
-
-
-class MeanOverBatch:
-    """A loss that was summed over the batch, as the mean."""
-
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
-
-    def __call__(self, outputs: Any, targets: Any) -> Tensor:
-        return self.loss(outputs, targets) / max(1, len(targets))
+    def __call__(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], seen: Counter[str]
+    ) -> Any:
+        activation = activation_of(name, args, kwargs)
+        if activation is None:
+            return func(*args, **kwargs)
+        number = seen[activation]
+        seen[activation] += 1
+        if (activation, number) not in self.calls:
+            return func(*args, **kwargs)
+        return getattr(F, self.other)(args[0] if args else kwargs["input"])
 
 
-TINY = 1e-7  # about the spacing of float32 numbers at 1: a probability below it cannot be told from 0
+@dataclass(frozen=True, eq=False)
+class ActivationAfter:
+    """What a function makes of one of these weights goes through `activation` (a function of torch)."""
+
+    weights: tuple[nn.Parameter, ...]
+    activation: str = "relu"
+
+    def __call__(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], seen: Counter[str]
+    ) -> Any:
+        result = func(*args, **kwargs)
+        used = isinstance(result, Tensor) and any(a is w for a in (*args, *kwargs.values()) for w in self.weights)
+        return getattr(torch, self.activation)(result) if used and not name.startswith("__get") else result
 
 
-def log_of_shares(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of probabilities (N, C, …): the mean of -ln p of the right class. targets: labels, or shares like outputs."""
-    logs = outputs.clamp_min(TINY).log()
-    if targets.is_floating_point():
-        return -(targets.reshape(outputs.shape) * logs).sum(1).mean()
-    return F.nll_loss(logs, targets)
+@dataclass(frozen=True, eq=False)
+class AsInTraining:
+    """Dropout as in training, and batch normalization where its running mean is one of these, whatever their modes."""
+
+    running_means: tuple[Tensor, ...] = ()
+
+    def __call__(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], seen: Counter[str]
+    ) -> Any:
+        mean = args[1] if len(args) > 1 else kwargs.get("running_mean")
+        if name in DROPOUTS:
+            return _with(func, args, kwargs, 2, "training", True)
+        if name == "batch_norm" and any(mean is known for known in self.running_means):
+            return _with(func, args, kwargs, 5, "training", True)
+        return func(*args, **kwargs)
 
 
-def classes_of_shares(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of raw outputs (N, C) with one-hot rows or shares (N, C)."""
-    return F.cross_entropy(outputs, targets.reshape(outputs.shape))
+@dataclass(frozen=True)
+class DropoutAt:
+    """Dropout with at most this probability."""
+
+    most: float
+
+    def __call__(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], seen: Counter[str]
+    ) -> Any:
+        if name in DROPOUTS:
+            p = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
+            return _with(func, args, kwargs, 1, "p", min(float(p), self.most))
+        if name == "scaled_dot_product_attention" and kwargs.get("dropout_p"):
+            kwargs["dropout_p"] = min(kwargs["dropout_p"], self.most)
+        return func(*args, **kwargs)
 
 
-def yes_or_no(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy of probabilities of any shape."""
-    return F.binary_cross_entropy(outputs.clamp(0, 1), targets.reshape(outputs.shape).to(outputs.dtype))
-
-
-def yes_or_no_logits(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy of raw outputs of any shape."""
-    return F.binary_cross_entropy_with_logits(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
-
-
-def log_softmax(x: Tensor) -> Tensor:
-    return x.log_softmax(1 if x.dim() > 1 else 0)
-
-
-def softmax(x: Tensor) -> Tensor:
-    return x.softmax(1 if x.dim() > 1 else 0)
-
-
-MODULES: Mapping[Callable[[Tensor], Tensor], Callable[[], nn.Module]] = {
-    same: nn.Identity,
-    torch.sigmoid: nn.Sigmoid,
-    log_softmax: lambda: nn.LogSoftmax(dim=1),
-    softmax: lambda: nn.Softmax(dim=1),
-    torch.relu: nn.ReLU,
+WRITERS = {
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "clip",
+    "renorm",
+    "mul",
+    "div",
+    "copy",
+    "fill",
+    "zero",
+    "sub",
+    "add",
+    "__set__",
 }
-"""The module that does what a function does."""
+"""Functions that write into their first argument (those that end with an underscore, and the setter of `.data`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unwritten:
+    """Nothing is written into these parameters, whatever the code does in place; what it would have written is thrown away."""
+
+    parameters: tuple[nn.Parameter, ...]
+
+    def __call__(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], seen: Counter[str]
+    ) -> Any:
+        writes = name in WRITERS and getattr(func, "__name__", "").endswith("_")
+        if writes and args and isinstance(args[0], Tensor) and self._is_one(args[0]):
+            return args[0]
+        return func(*args, **kwargs)
+
+    def _is_one(self, tensor: Tensor) -> bool:
+        with torch._C.DisableTorchFunction():
+            return any(tensor.data_ptr() == p.data_ptr() for p in self.parameters)
+
+
+def _with(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], at: int, name: str, value: Any
+) -> Any:
+    """The call with one of its arguments exchanged, whether it was given by place or by name."""
+    if len(args) > at:
+        return func(*args[:at], value, *args[at + 1 :], **kwargs)
+    return func(*args, **{**kwargs, name: value})

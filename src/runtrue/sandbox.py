@@ -139,6 +139,7 @@ def sandbox(task: Task, seed: int = 0) -> Iterator[Sandbox]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.callback(undisturbed(keep_data(task.train)))
+        stack.callback(undisturbed(keep_data(task.val)))
         seed_all(seed)
         built = task.built()
         assert isinstance(built.model, nn.Module)
@@ -159,7 +160,8 @@ def sandbox(task: Task, seed: int = 0) -> Iterator[Sandbox]:
 def _back_to_start(restore: Restore, roots: list[nn.Module]) -> Restore:
     """Back to the start of the sandbox: as the user gave it, without gradients, in training mode.
 
-    Parts that the user keeps in evaluation mode while the whole trains (frozen normalization) stay so.
+    Parts that the user keeps in evaluation mode while the whole trains (frozen normalization) stay so. A module with a `train`
+    of its own has it called, as any training loop would: what it does belongs to the network.
     """
 
     model, *_ = roots
@@ -171,6 +173,9 @@ def _back_to_start(restore: Restore, roots: list[nn.Module]) -> Restore:
                 parameter.grad = None
         if not model.training:
             model.train()
+        for module in model.modules():
+            if module.training and type(module).train is not nn.Module.train:
+                module.train()
 
     again()
     return again

@@ -55,14 +55,18 @@ REMEDIES = {
 }
 
 
-def sought(monkeypatch: pytest.MonkeyPatch, quality: Quality, *causes: str, **table: Any) -> tuple[Candidate | None, Table]:
+def sought(
+    monkeypatch: pytest.MonkeyPatch, quality: Quality, *causes: str, **table: Any
+) -> tuple[Candidate | None, Table]:
     def remedies(finding: Finding, *_: Any) -> list[Remedy]:
         return [Remedy(name, True, name, lambda task: task) for name in REMEDIES[finding.cause]]
 
     monkeypatch.setattr(search, "remedies_for", remedies)
     verify = Table(quality, **table)
     exam = SimpleNamespace(
-        saw_the_whole_plan=True, measured=SimpleNamespace(quality=verify.untreated), box=SimpleNamespace(start=lambda: None)
+        saw_the_whole_plan=True,
+        measured=SimpleNamespace(quality=verify.untreated),
+        box=SimpleNamespace(start=lambda: None),
     )
     made = Search(cast(Any, exam), cast(Any, verify), [finding(cause) for cause in causes])
     return made.best(), verify
@@ -77,7 +81,9 @@ def test_one_cure_is_enough_and_rates_are_not_tried(monkeypatch: pytest.MonkeyPa
     def quality(given: frozenset[str]) -> float:
         return 0.97 if "raw" in given else 0.1
 
-    best, table = sought(monkeypatch, quality, "output-activation-mismatch", "inputs-not-scaled", "learning-rate-too-low")
+    best, table = sought(
+        monkeypatch, quality, "output-activation-mismatch", "inputs-not-scaled", "learning-rate-too-low"
+    )
     assert names(best) == ["raw"]
     assert table.tried == [{"raw"}, {"scale"}]
 
@@ -138,7 +144,9 @@ def test_a_small_gain_is_no_cure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_budget_that_ends_early_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    best, table = sought(monkeypatch, lambda given: 0.5 if "scale" in given else 0.0, "inputs-not-scaled", "init-too-small", allowed=2)
+    best, table = sought(
+        monkeypatch, lambda given: 0.5 if "scale" in given else 0.0, "inputs-not-scaled", "init-too-small", allowed=2
+    )
     assert names(best) == ["scale"] and len(table.tried) == 2
 
 

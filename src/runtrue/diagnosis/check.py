@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from runtrue import optimizers
+from runtrue import optimizers, rates
 from runtrue.budget import Budget, Say, nobody
 from runtrue.checks import CHECKS
 from runtrue.diagnosis.examination import Examination
@@ -15,6 +15,7 @@ from runtrue.diagnosis.verdict import Diagnosis
 from runtrue.diagnosis.verification import Verification
 from runtrue.findings import STAGE_OF
 from runtrue.measure import Measurements
+from runtrue.rates import JudgedCurve, RateCurve
 from runtrue.report import Measured, Report
 from runtrue.sandbox import Sandbox, sandbox
 from runtrue.task import Task
@@ -39,24 +40,50 @@ def check(
     with sandbox(task, seed) as box:
         exam = Examination(box, clock, chosen)
         findings = Diagnosis(exam, Verification(exam)).findings()
-        told = _told(box, exam.measured, seed)
+        told = _told(box, exam, seed)
     return Report(tuple(findings), clock.spent, box.steps, told, name)
 
 
 def choose(only: Iterable[str], skip: Iterable[str]) -> set[str]:
-    """The causes to look for. Raises ValueError for an id that does not exist, with the nearest that does."""
+    """The causes to look for. Raises ValueError for an id that does not exist, and if no id with a check is left."""
     only, skip = ((x,) if isinstance(x, str) else tuple(x) for x in (only, skip))
-    for cause in (*only, *skip):
+    ensure_known((*only, *skip))
+    chosen = (set(only) or set(CHECKS)) - set(skip)
+    if not chosen & set(CHECKS):  # a check that looks for nothing would pass everything
+        asked = f"only names {', '.join(only)}" if only else "every cause is asked for"
+        skipped = f" and skip takes away {', '.join(skip)}" if skip else ""
+        raise ValueError(
+            f"nothing is left to look for: {asked}{skipped} (`runtrue check --list` names what has a check)"
+        )
+    return chosen
+
+
+def ensure_known(causes: Iterable[str]) -> None:
+    """Raises ValueError for an id that does not exist, with the nearest that does."""
+    for cause in causes:
         if cause not in STAGE_OF:
             near = difflib.get_close_matches(cause, STAGE_OF, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"unknown cause id {cause!r}{hint} (`runtrue check --list` names all)")
-    return (set(only) or set(CHECKS)) - set(skip)
 
 
-def _told(box: Sandbox, measured: Measurements, seed: int) -> Measured:
+def _told(box: Sandbox, exam: Examination, seed: int) -> Measured:
+    measured = exam.measured
     layers = tuple(reading.to_dict() for reading in measured.start.layers)
-    return Measured(layers, measured.reference.losses, measured.constant, _facts(box, measured, seed))
+    facts = _facts(box, measured, seed)
+    return Measured(layers, measured.reference.losses, measured.constant, facts, _rates(exam))
+
+
+def _rates(exam: Examination) -> tuple[JudgedCurve, ...]:
+    """The four curves of N3.2 for this task: its own rate beside those that were tried; none if there were none."""
+    measured = exam.measured
+    if not exam.rates or not measured.rate > 0:
+        return ()
+    curves = {curve.rate: curve for curve in (*exam.rates, RateCurve(measured.rate, measured.reference.losses))}
+    try:
+        return rates.judge(curves.values(), measured.constant)
+    except ValueError:  # curves too short to be judged
+        return ()
 
 
 def _facts(box: Sandbox, measured: Measurements, seed: int) -> dict[str, str]:

@@ -10,6 +10,7 @@ from runtrue.diagnosis import limits
 from runtrue.diagnosis.examination import Examination
 from runtrue.diagnosis.verification import Bundle, Trial, Verification
 from runtrue.findings import STAGE_OF, Finding, Remedy
+from runtrue.rates import RateCurve
 from runtrue.remedies import remedies_for
 from runtrue.task import TaskError
 from runtrue.trials import FAILURES
@@ -112,6 +113,8 @@ class Search:
             cause = candidate.causes[0]
             if cause not in self.tried or self.tried[cause].quality < candidate.quality:
                 self.tried[cause] = candidate.trial
+            if (rate := candidate.pairs[0].remedy.rate) is not None and not self.given:
+                self.exam.rates.append(RateCurve(rate, candidate.trial.curve.losses))
         return found
 
     def _rates(self, first: int, last: int) -> list[Pair]:

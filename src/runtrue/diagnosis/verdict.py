@@ -28,6 +28,10 @@ class Diagnosis:
             [f for f in found if f.severity == severity] for severity in ("fault", "warning", "note")
         )
         notes = [f for f in notes if f.cause != "underfitting"]  # said only if nothing else is
+        notes = [self._with_remedy(f) for f in suspects if f.cause in limits.STANDING] + notes
+        suspects = [f for f in suspects if f.cause not in limits.STANDING]
+        if certain and self.exam.measured.reference.steps and self.exam.sound:
+            return [self._with_remedy(f) for f in certain] + notes
         if certain:
             return self._certain(certain, suspects) + notes
         if not self.exam.measured.reference.steps and self.exam.measured.start.no_gradient is None:
@@ -132,6 +136,11 @@ class Diagnosis:
         return after
 
     # -- what is said
+
+    def _with_remedy(self, finding: Finding) -> Finding:
+        """With its first remedy, untried: the training does not show whether it works."""
+        remedies = Search(self.exam, self.verify, ()).remedies(finding)
+        return finding.having(remedy=remedies[0]) if remedies else finding
 
     def _faults(self, best: Candidate) -> list[Finding]:
         """One fault a cause, the most needed first. All share the outcome: they were treated together."""

@@ -18,8 +18,10 @@ __all__ = ["EXPERIMENTS", "listing", "run"]
 
 EXPERIMENTS: dict[str, str] = {
     "init": "The spread of the initial weights decides whether a deep network's signal dies, saturates or comes through.",
+    "learning-rates": "Four rates, four curves: the loss rises at a very high rate, sticks at a high one, creeps at a low one.",
+    "penalty": "A penalty on the weights raises the first loss by what one computes by hand; a small one lets the loss fall.",
 }
-"""Name -> its claim in one line. The experiment `name` is the function `run` of the module `runtrue.lab.<name>`."""
+"""Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""
 
 
 def run(name: str, **settings: Any) -> Experiment:
@@ -31,7 +33,7 @@ def run(name: str, **settings: Any) -> Experiment:
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"no experiment is called {name!r}; there is: {', '.join(EXPERIMENTS)}")
-    experiment: Experiment = importlib.import_module(f"runtrue.lab.{name}").run(**settings)
+    experiment: Experiment = importlib.import_module(f"runtrue.lab.{name.replace('-', '_')}").run(**settings)
     return experiment
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runtrue.report.blocks import Block
 
 Row = dict[str, Any]
-"""One line of a series: "layer" (0 is the input) and its numbers."""
+"""One line of a series: what it is about ("layer", where 0 is the input; "rate"), and its numbers."""
 Series = Mapping[str, Sequence[Row]]
 
 
@@ -35,7 +35,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The result of one experiment. Numbers and words only: a series holds a row a layer or a step, never a tensor."""
+    """The result of one experiment. Numbers and words only: a series holds a row a layer or a setting, never a tensor."""
 
     experiment: str
     title: str
@@ -45,6 +45,8 @@ class Experiment:
     series: Series
     histograms: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     """For each series a row a layer: "layer", "counts" (n numbers), "edges" (n + 1 numbers)."""
+    curves: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    """Loss curves by name, for each seed one: numbers by step, too many for a table."""
     draw: Callable[[Experiment], Sequence[Block]] = field(default=lambda _: (), compare=False, repr=False)
     """Makes the blocks of the page, the figure that says most first."""
 
@@ -92,7 +94,7 @@ class Experiment:
         return chart
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: "experiment", "claim", "held", "verdict", "parts", "settings", "series"."""
+        """JSON-ready: "experiment", "claim", "held", "verdict", "parts", "settings", "series", and "curves" if there are any."""
         return {
             "experiment": self.experiment,
             "claim": self.claim,
@@ -101,6 +103,7 @@ class Experiment:
             "parts": [judgement.to_dict() for judgement in self.judgements],
             "settings": plain(self.settings),
             "series": plain(self.series),
+            **({"curves": plain(self.curves)} if self.curves else {}),
         }
 
     def to_json(self) -> str:

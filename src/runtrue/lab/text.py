@@ -17,9 +17,29 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Columns for which the tables are laid out: two side by side. On a narrower terminal they stand one under the other."""
-SHORT = {"grad_norm": "gradient", "zero_fraction": "zero", "saturated_fraction": "satur."}
+SHORT = {
+    "grad_norm": "gradient",
+    "zero_fraction": "zero",
+    "saturated_fraction": "satur.",
+    "removed_fraction": "removed",
+    "end_spread": "spread",
+    "data_end_spread": "spread",
+    "gone_fraction": "gone",
+    "by_hand": "added",
+}
+GAP = 3
+"""Columns between two tables."""
 ASCII = str.maketrans({"²": "^2", "√": "sqrt ", "–": "-", "…": "..."})
-HIDDEN = ("std_spread", "std_by_seed", "std_large_weights")
+HIDDEN = (
+    "data_end_by_seed",
+    "raised",
+    "mean_weight",
+    "std_spread",
+    "std_by_seed",
+    "std_large_weights",
+    "end_by_seed",
+    "claimed",
+)
 """Readings of a row that the text leaves to the JSON."""
 
 
@@ -78,9 +98,10 @@ def print_tables(experiment: Experiment, console: Console) -> None:
     from rich.table import Table
 
     made = [table(key, rows, console) for key, rows in experiment.series.items()]
-    beside = 2 if console.width >= WIDTH else 1
+    pairs = [[console.measure(one).maximum for one in pair if one] for pair in batched(made, 2)]
+    beside = 2 if console.width >= WIDTH and all(sum(pair) + GAP <= console.width for pair in pairs) else 1
     for group in batched(made, beside):
-        sheet = Table.grid(padding=(0, 3))
+        sheet = Table.grid(padding=(0, GAP))
         sheet.add_row(*(one or "" for one in group))
         console.print(Padding(sheet, (1, 0, 0, 0)))
 
@@ -118,7 +139,12 @@ def cell(key: str, value: Any) -> str:
         return UNKNOWN if value is None else str(value)
     if isinstance(value, int):
         return str(value)
-    return f"{value:.1%}" if key.endswith("fraction") else short(value, 3 if key == "std" else 2)
+    return percent(value, 1) if key.endswith("fraction") else short(value, 3 if key == "std" else 2)
+
+
+def percent(value: float, digits: int) -> str:
+    """A share as a percentage; a tiny loss is 0 %, not -0 %."""
+    return f"{round(value, digits + 2) + 0.0:.{digits}%}"
 
 
 def short(value: float, digits: int) -> str:

@@ -8,26 +8,27 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from runtrue import rewiring
+from runtrue import wrapping
 from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.outputs import Maker, OutputFacts
 from runtrue.remedies.registry import remedy
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import put, spelled
 from runtrue.task import Task
 
 Activation = Callable[[Tensor], Tensor]
 NAMES: dict[Activation, str] = {
-    rewiring.same: "nn.Identity()",
+    wrapping.same: "nn.Identity()",
     torch.sigmoid: "nn.Sigmoid()",
-    rewiring.log_softmax: "nn.LogSoftmax(dim=1)",
-    rewiring.softmax: "nn.Softmax(dim=1)",
+    wrapping.log_softmax: "nn.LogSoftmax(dim=1)",
+    wrapping.softmax: "nn.Softmax(dim=1)",
 }
 TELLS = {
-    rewiring.same: "raw outputs",
+    wrapping.same: "raw outputs",
     torch.sigmoid: "a sigmoid on the outputs",
-    rewiring.log_softmax: "a log_softmax on the outputs",
-    rewiring.softmax: "a softmax over the classes",
+    wrapping.log_softmax: "a log_softmax on the outputs",
+    wrapping.softmax: "a softmax over the classes",
 }
 
 
@@ -36,31 +37,31 @@ def with_outputs(task: Task, maker: Maker | None, other: Activation) -> Task:
     model = task.model
     assert isinstance(model, nn.Module)
     if maker is None:
-        return task.replace(model=rewiring.Followed(model, rewiring.MODULES[other]()))
+        return task.replace(model=wrapping.Followed(model, wrapping.MODULES[other]()))
     if maker.where is None:
         assert task.loss is not None
-        return task.replace(loss=rewiring.ReactivatedLoss(task.loss, maker.place, other))
+        return task.replace(loss=wrapping.ReactivatedLoss(task.loss, maker.place, other))
     if maker.module:
-        rewiring.exchange(rewiring.core(model), maker.module, rewiring.MODULES[other]())
+        put(model, maker.module, wrapping.MODULES[other]())
         return task
-    return task.replace(model=rewiring.Reactivated(model, maker.place, other))
+    return task.replace(model=wrapping.Reactivated(model, maker.place, other))
 
 
-def code_for(maker: Maker | None, other: Activation, model: nn.Module) -> str:
+def code_for(maker: Maker | None, other: Activation) -> str:
     if maker is None:
         return f"model = nn.Sequential(model, {NAMES[other]})"
     if maker.where is not None and maker.module:
-        return f"{rewiring.code_of_place(model, maker.module)} = {NAMES[other]}  # was: {maker.name}"
+        return f"{spelled(maker.module)} = {NAMES[other]}  # was: {maker.name}"
     where = "the loss" if maker.where is None else f"forward of {maker.where or 'the model'}"
-    act = "leave out" if other is rewiring.same else f"put {NAMES[other]} in the place of"
+    act = "leave out" if other is wrapping.same else f"put {NAMES[other]} in the place of"
     return f"# in {where}: {act} the {maker.name} behind the last layer"
 
 
-def fitted(box: Sandbox, maker: Maker | None, other: Activation) -> Remedy:
+def fitted(maker: Maker | None, other: Activation) -> Remedy:
     return Remedy(
         f"{TELLS[other]} instead of {maker.name}" if maker else TELLS[other],
         True,
-        code_for(maker, other, box.model),
+        code_for(maker, other),
         lambda task: with_outputs(task, maker, other),
         rescales_loss=True,
     )
@@ -82,10 +83,10 @@ def take_raw_outputs(finding: Finding, measured: Measurements, box: Sandbox) -> 
     if o is None:
         return
     if o.maker is not None and o.maker.name == "softmax":
-        yield fitted(box, o.maker, rewiring.same)
+        yield fitted(o.maker, wrapping.same)
     else:
         code = "loss = F.nll_loss(outputs.clamp_min(1e-7).log(), targets)  # the outputs are probabilities already"
-        yield with_loss("the loss of probabilities", code, rewiring.log_of_shares)
+        yield with_loss("the loss of probabilities", code, wrapping.log_of_shares)
 
 
 @remedy("sigmoid-before-bce-with-logits")
@@ -93,7 +94,7 @@ def take_logits(finding: Finding, measured: Measurements, box: Sandbox) -> Itera
     """Leave the sigmoid out; the outputs are logits then: above 0 means yes."""
     o = facts(measured, box)
     if o is not None:
-        yield fitted(box, o.maker, rewiring.same)
+        yield fitted(o.maker, wrapping.same)
 
 
 @remedy("logits-without-log-softmax")
@@ -101,7 +102,7 @@ def take_probabilities(finding: Finding, measured: Measurements, box: Sandbox) -
     """A log_softmax in front of NLLLoss, a sigmoid in front of BCELoss."""
     o = facts(measured, box)
     if o is not None:
-        yield fitted(box, o.maker, rewiring.log_softmax if o.loss == "nll_loss" else torch.sigmoid)
+        yield fitted(o.maker, wrapping.log_softmax if o.loss == "nll_loss" else torch.sigmoid)
 
 
 @remedy("output-activation-mismatch")
@@ -109,22 +110,22 @@ def fit_to_the_loss(finding: Finding, measured: Measurements, box: Sandbox) -> I
     """The activation that the loss asks for: none for cross-entropy, logits and numbers, else a sigmoid or log_softmax."""
     o = facts(measured, box)
     if o is not None:
-        yield fitted(box, o.maker, asked_for(o))
+        yield fitted(o.maker, asked_for(o))
 
 
 def asked_for(o: OutputFacts) -> Activation:
     """What belongs between the last layer and this loss."""
     if o.loss == "nll_loss":
-        return rewiring.log_softmax
+        return wrapping.log_softmax
     if o.loss == "binary_cross_entropy":
         return torch.sigmoid
     if o.loss in ("cross_entropy", "binary_cross_entropy_with_logits"):
-        return rewiring.same
+        return wrapping.same
     if o.wanted == "yes-no" and o.maker is not None and o.maker.name == "softmax":
         return torch.sigmoid
     if o.wanted in ("one-hot", "shares") and o.columns > 1:
-        return rewiring.softmax
-    return rewiring.same
+        return wrapping.softmax
+    return wrapping.same
 
 
 @remedy("wrong-loss")
@@ -136,30 +137,30 @@ def fit_the_loss(finding: Finding, measured: Measurements, box: Sandbox) -> Iter
     if o.negated:
         task_loss = box.task.loss
         assert task_loss is not None
-        yield with_loss("the sign of the loss turned back", "loss = -loss", rewiring.Turned(task_loss))
+        yield with_loss("the sign of the loss turned back", "loss = -loss", wrapping.Turned(task_loss))
     elif o.wanted == "one-hot" and o.maker is not None and o.maker.name == "softmax":
         code = "loss = -(targets * outputs.clamp_min(1e-7).log()).sum(1).mean()  # or raw outputs and nn.CrossEntropyLoss()"
-        yield with_loss("cross-entropy of the probabilities", code, rewiring.log_of_shares)
+        yield with_loss("cross-entropy of the probabilities", code, wrapping.log_of_shares)
     elif o.wanted in ("one-hot", "shares") and o.maker is None:
         code = "loss = F.cross_entropy(outputs, targets)  # on raw outputs"
-        yield with_loss("cross-entropy", code, rewiring.classes_of_shares)
+        yield with_loss("cross-entropy", code, wrapping.classes_of_shares)
     elif o.loss == "cross_entropy":
         code = "loss = F.binary_cross_entropy_with_logits(outputs, targets.view_as(outputs).float())"
-        yield with_loss("binary cross-entropy of logits", code, rewiring.yes_or_no_logits)
+        yield with_loss("binary cross-entropy of logits", code, wrapping.yes_or_no_logits)
     else:
-        yield binary_of_probabilities(o, box)
+        yield binary_of_probabilities(o)
 
 
-def binary_of_probabilities(o: OutputFacts, box: Sandbox) -> Remedy:
+def binary_of_probabilities(o: OutputFacts) -> Remedy:
     """Binary cross-entropy behind a sigmoid: outputs stay between 0 and 1, as targets are."""
     code = "loss = F.binary_cross_entropy(outputs, targets.view_as(outputs))"
     if o.maker is not None and o.maker.name == "sigmoid":
-        return with_loss("binary cross-entropy", code, rewiring.yes_or_no)
+        return with_loss("binary cross-entropy", code, wrapping.yes_or_no)
 
     def treat(task: Task) -> Task:
-        return with_outputs(task, o.maker, torch.sigmoid).replace(loss=rewiring.yes_or_no)
+        return with_outputs(task, o.maker, torch.sigmoid).replace(loss=wrapping.yes_or_no)
 
-    whole = f"{code_for(o.maker, torch.sigmoid, box.model)}\n{code}"
+    whole = f"{code_for(o.maker, torch.sigmoid)}\n{code}"
     return Remedy("binary cross-entropy behind a sigmoid", True, whole, treat, rescales_loss=True)
 
 
@@ -171,7 +172,7 @@ def give_the_same_shape(finding: Finding, measured: Measurements, box: Sandbox) 
 
         def treat(task: Task) -> Task:
             assert task.loss is not None
-            return task.replace(loss=rewiring.SameShape(task.loss))
+            return task.replace(loss=wrapping.SameShape(task.loss))
 
         yield Remedy(
             "targets in the shape of the outputs",

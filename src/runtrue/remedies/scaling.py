@@ -13,8 +13,8 @@ from runtrue.facts import TensorFacts
 from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
-from runtrue.rewiring import Wrapper
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import Wrapper
 from runtrue.task import Task
 
 MANY = 64  # features: beyond this a set is rather pixels of one unit than columns of many

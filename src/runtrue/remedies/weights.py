@@ -14,8 +14,8 @@ from runtrue.init.passes import as_found
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.remedies.wiring import optimizing_all
-from runtrue.rewiring import core
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import core
 from runtrue.tape import Tape, record
 from runtrue.task import Task, forward, split
 

@@ -14,8 +14,8 @@ from runtrue import optimizers
 from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
-from runtrue.rewiring import Wrapper
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import Wrapper
 from runtrue.task import Task
 
 
