@@ -56,7 +56,7 @@ def box() -> Iterator[Sandbox]:
 def worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials in here are short; two cores wherever it runs."""
     monkeypatch.setattr(racing, "WORTHWHILE", 0.0)
-    monkeypatch.setattr(racing, "cores", lambda: 2)
+    monkeypatch.setattr(racing, "free_cores", lambda: 2)
 
 
 @pytest.fixture
@@ -233,28 +233,30 @@ def test_a_lost_run_is_verified_like_any_other(box: Sandbox) -> None:
 # -- the choice
 
 
-def paces(in_turn: float, alone: float, in_workers: float, in_stack: dict[int, float]) -> racing.Paces:
-    return racing.Paces(in_turn, alone, 1e-4, in_workers, in_stack)
+def paces(in_turn: float, alone: float, in_workers: float, in_stack: float) -> racing.Paces:
+    return racing.Paces(
+        in_turn, alone, 1e-4, in_workers, 0 if math.isnan(in_workers) else 2, {3: in_stack, 4: in_stack}
+    )
 
 
 @pytest.mark.parametrize(
     ("known", "first"),
     [
-        (paces(1.0, 1.0, math.nan, {4: 0.3}), "in_stack"),
-        (paces(1.0, 1.0, math.nan, {4: 0.7}), "in_workers"),
-        (paces(1.0, 1.0, 0.9, {4: 0.7}), "in_stack"),
-        (paces(1.0, 1.9, math.nan, {4: 1.1}), "in_workers"),  # as good as the second thread
-        (paces(1.0, 2.1, math.nan, {4: 1.1}), "in_turn"),
-        (paces(1.0, 1.0, 1.2, {4: math.inf}), "in_turn"),
-        (paces(1.0, 1.0, math.inf, {4: 0.5}), "in_stack"),
-        (paces(1e-4, 1e-4, 5e-5, {4: 5e-5}), "in_turn"),  # too little work for any other way
+        (paces(1.0, 1.0, math.nan, 0.3), "in_stack"),
+        (paces(1.0, 1.0, math.nan, 0.7), "in_workers"),
+        (paces(1.0, 1.0, 0.9, 0.7), "in_stack"),
+        (paces(1.0, 1.9, math.nan, 1.1), "in_workers"),  # as good as the second thread
+        (paces(1.0, 2.1, math.nan, 1.1), "in_turn"),
+        (paces(1.0, 1.0, 1.2, math.inf), "in_turn"),
+        (paces(1.0, 1.0, math.inf, 0.5), "in_stack"),
+        (paces(1e-4, 1e-4, 5e-5, 5e-5), "in_turn"),  # too little work for any other way
     ],
 )
 @needs_fork
 def test_the_way_that_promises_to_be_quickest_is_taken(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch, taken: list[tuple[str, int]], known: racing.Paces, first: str
 ) -> None:
-    monkeypatch.setattr(racing, "cores", lambda: 2)
+    monkeypatch.setattr(racing, "free_cores", lambda: 2)
     monkeypatch.setitem(racing._paces, box, known)
     race(box, TREATS, steps=15)
     assert taken == [(first, 15)]
@@ -264,8 +266,8 @@ def test_the_way_that_promises_to_be_quickest_is_taken(
 def test_three_variants_on_two_cores_take_two_rounds(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch, taken: list[tuple[str, int]]
 ) -> None:
-    monkeypatch.setattr(racing, "cores", lambda: 2)
-    monkeypatch.setitem(racing._paces, box, paces(1.0, 1.0, math.nan, {3: 0.65, 4: 0.65}))
+    monkeypatch.setattr(racing, "free_cores", lambda: 2)
+    monkeypatch.setitem(racing._paces, box, paces(1.0, 1.0, math.nan, 0.65))
     race(box, TREATS[:3], steps=15)
     race(box, TREATS, steps=15)
     assert [name for name, _ in taken] == ["in_stack", "in_workers"]
@@ -273,19 +275,36 @@ def test_three_variants_on_two_cores_take_two_rounds(
 
 def test_a_few_steps_are_measured_once(box: Sandbox, worthwhile: None, taken: list[tuple[str, int]]) -> None:
     race(box, TREATS, steps=40)
-    assert taken[0] == ("in_stack", racing.FEW) and taken[1][1] == 40 and len(taken) == 2
+    assert taken[0] == ("in_stack", racing.VERIFIED) and taken[1][1] == 40 and len(taken) == 2
     known = paces_of(box)
     assert 0 < known.in_turn < math.inf and known.alone == known.in_turn and 0 < known.in_stack[4] < math.inf
     race(box, TREATS, steps=40)
     assert [steps for _, steps in taken[2:]] == [40], "the second race is not measured again"
 
 
-def test_wide_networks_are_not_stacked_on_a_cpu(
-    box: Sandbox, worthwhile: None, taken: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+@needs_fork
+@pytest.mark.parametrize(("free", "ways"), [(1, ["in_turn"]), (2, ["in_workers"]), (3, ["in_workers"])])
+def test_workers_are_for_cores_that_nobody_uses(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch, taken: list[tuple[str, int]], free: int, ways: list[str]
 ) -> None:
-    monkeypatch.setattr(racing, "STACKABLE", 0.0)
+    """What was measured with as many holds; with another number it is forgotten."""
+    monkeypatch.setattr(racing, "free_cores", lambda: free)
+    known = paces(1.0, 1.0, 0.9, math.inf)
+    monkeypatch.setitem(racing._paces, box, known)
     race(box, TREATS, steps=15)
-    assert "in_stack" not in dict(taken)
+    assert [name for name, _ in taken] == ways
+    assert known.children == max(2, free) and (free == 1) == (known.in_workers == 0.9)
+
+
+@pytest.mark.parametrize(("work", "tried"), [(1e-3, True), (0.1, False)])
+def test_wide_networks_are_not_stacked_on_a_cpu(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch, taken: list[tuple[str, int]], work: float, tried: bool
+) -> None:
+    """There, arithmetic is what takes the time, and stacking saves calls."""
+    monkeypatch.setattr(racing, "free_cores", lambda: 1)
+    monkeypatch.setitem(racing._paces, box, racing.Paces(1.0, 1.0, work))
+    race(box, TREATS, steps=60)
+    assert (("in_stack", racing.VERIFIED) in taken) == tried
 
 
 def test_short_work_is_done_here_without_ado(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
