@@ -98,7 +98,12 @@ def in_turn(box: Sandbox, treats: Sequence[Treat | None], **given: Any) -> list[
 def in_workers(
     box: Sandbox, treats: Sequence[Treat | None], *, workers: int | None = None, **given: Any
 ) -> list[Curve] | None:
-    """In forked children; what none of them brought back, in this process. None if not one of them worked."""
+    """In forked children; what none of them brought back, in this process. None if not one of them worked.
+
+    Not for weights on another device, nor for those that lie in shared memory: a child would train the parent's.
+    """
+    if box.device.type != "cpu" or any(t.is_shared() for t in (*box.model.parameters(), *box.model.buffers())):
+        return None
 
     def job(treat: Treat | None) -> tuple[Curve, int]:
         before = box.steps

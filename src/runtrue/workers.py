@@ -38,7 +38,7 @@ from runtrue.keeping import undisturbed
 T = TypeVar("T")
 
 PATIENCE = 600.0  # seconds for one job: a loop without end is as busy as work is. Callers mostly know better
-STILL = 10.0  # seconds asleep without any use of the CPU: it waits for a lock that nobody will open
+STILL = 5.0  # seconds asleep without any use of the CPU: it waits for a lock that nobody will open
 TICK = 0.25  # seconds between two looks at the children; results are read as they come
 SAMPLES, BETWEEN = 9, 2e-3  # looks at what runs on the machine, and seconds between them
 MOST = 16_384  # jobs: their numbers, 4 bytes each, fill a pipe of 64 KiB
