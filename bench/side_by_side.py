@@ -96,16 +96,8 @@ def afresh(box: Sandbox, steps: int, choices: list[str]) -> list[Curve]:
     """A race on a box of which nothing is known: the measurement counts."""
     racing._paces.pop(box, None)
     curves = racing.race(box, TREATS, steps=steps)
-    choices.append(chosen(box))
+    choices.append(racing.paces_of(box).way)
     return curves
-
-
-def chosen(box: Sandbox) -> str:
-    """The way that the last race took."""
-    paces = racing.paces_of(box)
-    if paces.in_workers > 0:  # known after use only
-        return "workers"
-    return "stacked" if VARIANTS in paces.in_stack else "one after the other"
 
 
 BASE = "one after the other"

@@ -269,6 +269,7 @@ def test_the_way_that_promises_to_be_quickest_is_taken(
     monkeypatch.setitem(racing._paces, box, known)
     race(box, TREATS, steps=15)
     assert taken == [(first, 15)]
+    assert known.way == {"in_stack": "stacked", "in_workers": "workers", "in_turn": "one after the other"}[first]
 
 
 @needs_fork

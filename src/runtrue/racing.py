@@ -28,9 +28,7 @@ Way = Callable[..., "list[Curve] | None"]
 """(box, treatments, what `trials.run` takes) -> curves, or None if this way does not work for these."""
 
 FORKING = 0.03  # seconds for a child: the fork, first writes to pages that it shares, its end (bench/side_by_side.py)
-WORTHWHILE = (
-    0.2  # seconds one after the other: below, what two children save (half) is not clearly more than what they cost
-)
+WORTHWHILE = 0.2  # seconds one after the other: below, the half that two children save is hardly more than they cost
 FEW, MEASURING = 10, 0.05  # steps that tell a pace; fewer if they take more than these seconds, but two
 CALLS = 1.5e-3  # CPU seconds of a step that are calls, not arithmetic: on a CPU, stacking saves no more than these
 PROMISE = 0.8  # of the time of the next best way: what stacking must be able to save before it is tried
@@ -56,6 +54,8 @@ class Paces:
     """Of the last race in workers: with another number its pace says nothing."""
     in_stack: dict[int, float] = field(default_factory=dict)
     """By the number of variants."""
+    way: str = ""
+    """That the last race took: "one after the other", "workers" or "stacked"."""
 
     def of(self, children: int, count: int) -> float:
         """In workers, for so many variants: as it was, or as it would be if children were all that counts."""
@@ -92,6 +92,7 @@ def race(
 
 def in_turn(box: Sandbox, treats: Sequence[Treat | None], **given: Any) -> list[Curve]:
     """One after the other, in this process."""
+    paces_of(box).way = "one after the other"
     return [trials.run(box, treat, **given) for treat in treats]
 
 
@@ -130,6 +131,7 @@ def in_workers(
         curve, taken = (trials.run(box, treat, **given), 0) if result is None else result
         curves.append(curve)
         box.steps += taken
+    paces.way = "workers"
     if paces.in_workers != math.inf:
         paces.children = min(workers or cores(), len(treats))
         paces.in_workers = _pace(time.monotonic() - begin - paces.children * FORKING, curves)
@@ -144,11 +146,12 @@ def in_stack(box: Sandbox, treats: Sequence[Treat | None], **given: Any) -> list
     if stack is None:
         return None
     curves = stack.train(**{name: given[name] for name in _STACKED if name in given})
-    works = curves is not None and all(_verified(box, treats[i], curves[i], given) for i in (0, -1))
-    paces_of(box).in_stack[len(treats)] = (
-        _pace(sum(c.seconds for c in curves), curves) if works and curves else math.inf
-    )
-    return curves if works else None
+    paces = paces_of(box)
+    if curves is None or not all(_verified(box, treats[i], curves[i], given) for i in (0, -1)):
+        paces.in_stack[len(treats)] = math.inf
+        return None
+    paces.way, paces.in_stack[len(treats)] = "stacked", _pace(sum(curve.seconds for curve in curves), curves)
+    return curves
 
 
 def _verified(box: Sandbox, treat: Treat | None, curve: Curve, given: dict[str, Any]) -> bool:
