@@ -177,14 +177,15 @@ def _quicker(box: Sandbox, treats: Sequence[Treat | None], workers: int | None, 
     if in_turn < WORTHWHILE:
         return []
     seconds: dict[Way, float] = {}
-    on_cpu, children = box.device.type == "cpu", min(workers or free_cores(), count)
-    if on_cpu and children > 1 and paces.in_workers != math.inf and obstacle() is None:
+    on_cpu = box.device.type == "cpu"
+    children = min(workers or free_cores(), count) if on_cpu and obstacle() is None else 1
+    if children > 1 and paces.in_workers != math.inf:
         seconds[partial(in_workers, workers=children)] = children * FORKING + count * steps * paces.of(children, count)
     promise = count * steps * max(0.0, paces.work - CALLS) * (paces.alone / paces.work)
     if not on_cpu or promise < PROMISE * min([in_turn, *seconds.values()]):
-        few = given | {"steps": max(VERIFIED, min(FEW, int(MEASURED * steps))), "evaluate": False}
-        if count in paces.in_stack or in_stack(box, treats, **few) is not None:
-            seconds[in_stack] = count * (PREPARING + steps * paces.in_stack[count])
+        if count not in paces.in_stack:
+            _measure_stack(box, treats, given)
+        seconds[in_stack] = count * (PREPARING + steps * paces.in_stack.get(count, math.inf))
     return sorted((way for way in seconds if seconds[way] < in_turn), key=lambda way: seconds[way])
 
 
@@ -218,6 +219,18 @@ def _measured(box: Sandbox, treats: Sequence[Treat | None], given: dict[str, Any
     if threads == 1:  # the same, measured twice
         paces.in_turn = paces.alone = min(paces.in_turn, paces.alone)
     return True
+
+
+def _measure_stack(box: Sandbox, treats: Sequence[Treat | None], given: dict[str, Any]) -> None:
+    """Take a few steps with all variants stacked, after one to get warm, if they can be."""
+    stack = stacked.stack(box, treats, given.get("seed", 0))
+    if stack is not None:
+        steps = max(VERIFIED, min(FEW, int(MEASURED * given["steps"])))
+        plain = {name: given[name] for name in ("batch", "deadline") if name in given}
+        stack.train(steps=1, **plain)
+        curves = stack.train(steps=steps, **plain)
+        seconds = math.inf if curves is None else sum(curve.seconds for curve in curves)
+        paces_of(box).in_stack[len(treats)] = _pace(seconds, curves or ())
 
 
 def _pace(seconds: float, curves: Sequence[Curve]) -> float:
