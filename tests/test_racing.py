@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
 import os
 import sys
@@ -123,8 +125,22 @@ def test_what_trials_are_given_is_passed_on(way: racing.Way, more: tuple[nn.Modu
         assert in_turn(box, TREATS, steps=12, seed=3)[0].losses != in_turn(box, TREATS, steps=12)[0].losses
 
 
-def test_what_stacked_runs_do_not_know_is_left_to_single_runs(box: Sandbox) -> None:
+def test_stacked_runs_take_and_tell_all_that_single_runs_do(box: Sandbox) -> None:
+    """A new argument or field of a trial has to be known to `Stack.train`, or refused there."""
+    taken = set(inspect.signature(trials.run).parameters) - {"box", "treat"}
+    assert taken == {*racing._STACKED, "seed"} == {*inspect.signature(Stack.train).parameters, "seed"} - {"self"}
+    told = {field.name for field in dataclasses.fields(Curve)}
+    assert told == {"losses", "seconds", "error", "evaluated", "skill", "skill_in_training"}
     assert in_stack(box, TREATS, steps=12, something=True) is None
+
+
+@needs_fork
+def test_where_memory_is_short_nothing_is_forked(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for one more process like this one, not for two."""
+    monkeypatch.setattr(os, "fork", pytest.fail)
+    monkeypatch.setattr(workers, "free_memory", lambda: 1.5 * workers.own_memory())
+    assert workers.own_memory() > 1e7
+    assert in_workers(box, TREATS, steps=3, workers=2) is None
 
 
 @pytest.mark.parametrize("way", [in_turn, partial(in_workers, workers=2), in_stack])
