@@ -4,4 +4,6 @@ from __future__ import annotations
 
 import torch
 
+pytest_plugins = ["pytester"]  # for the tests of our own plugin
+
 torch.set_num_threads(1)

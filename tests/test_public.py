@@ -15,7 +15,7 @@ import typer
 from torch import nn
 
 import runtrue
-from runtrue.cli.app import app
+from runtrue.cli.app import CheckFormat, Format, app
 
 NAMES = [
     "Finding", "Outcome", "Remedy", "Report", "Task", "TaskError", "Treatment",
@@ -57,6 +57,11 @@ def test_the_options_of_the_command(command: str) -> None:
     parameters = group.commands[command].params
     assert [p.opts[0] for p in parameters] == OPTIONS[command]
     assert all(p.help for p in parameters), "every option says what it does"
+
+
+def test_the_formats_of_the_commands() -> None:
+    assert [form.value for form in CheckFormat] == ["text", "json", "html", "junit", "sarif"]
+    assert [form.value for form in Format] == ["text", "json", "html"], "the laboratory has no gate"
 
 
 def test_the_commands() -> None:

@@ -176,7 +176,9 @@ def test_remedies_have_code_that_compiles_and_leave_the_task_alone(cause: str) -
 
 
 def test_every_remedy_is_tried_here() -> None:
-    assert set(REMEDIES) <= set(SICK)
+    elsewhere = {"runtrue.remedies.splits"}  # test_remedies_splits.py
+    tried = {cause for cause, found in REMEDIES.items() if {propose.__module__ for propose in found} - elsewhere}
+    assert tried <= set(SICK)
 
 
 def spread(model: nn.Module) -> list[float]:

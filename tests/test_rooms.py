@@ -15,16 +15,30 @@ import pytest
 import runtrue
 
 FLOORS: tuple[tuple[str, ...], ...] = (
+    ("calls",),  # what is read of one call of a torch function
     # 0: words, numbers, formulas, networks, data
-    ("findings", "tape", "stats", "curves", "penalties", "schedules", "nets", "datasets", "optimizers", "budget"),
-    ("init", "closures", "keeping", "rates"),
+    (
+        "findings",
+        "tape",
+        "stats",
+        "curves",
+        "penalties",
+        "schedules",
+        "nets",
+        "datasets",
+        "optimizers",
+        "budget",
+        "surgery",
+    ),
+    ("init", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates"),
     # 1: the task and what is read from it; how a report is told
-    ("task", "probes", "baselines", "report"),
+    ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),
-    ("sandbox",),
+    ("sandbox", "outputs"),
     # 2: short controlled runs
-    ("trials", "finetune"),
-    ("sweep",),
+    ("trials", "finetune", "regularizers"),
+    ("stacked", "splits", "sweep"),
+    ("racing",),
     # 3: what is measured, and on what
     ("measure", "demos", "lab"),
     # 4 to 6: suspect, treat, prove
@@ -32,9 +46,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("remedies",),
     ("diagnosis", "watch"),
     # 7 and 8: what users call
-    ("train", "api"),
+    ("train", "api", "settings"),
     ("runtrue",),  # the package itself: its public names
-    ("cli",),
+    ("cli", "pytest_plugin"),
     ("__main__",),
 )
 """Rooms (modules and packages directly under runtrue) from the ground up."""

@@ -17,6 +17,7 @@ from runtrue.task import TaskError, blame
 
 MAX_BATCHES = 100  # as many as a trial on a slow network has steps
 MAX_BYTES = 128 * 2**20  # held at most, beside the user's own data
+MIXED_BYTES = 16 * 2**20  # up to this a second copy of the data, in the order of the epoch, is kept
 MAX_SECONDS = 5.0  # of drawing: a slow loader gives fewer batches
 
 
@@ -35,11 +36,36 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         return (self.get(i) for i in range(self.held))
 
+    def merged(self, rows: int, most: int) -> list[Any]:
+        """The batches joined to larger ones of at least `rows` examples, `most` examples in all; as they are where they
+        cannot be joined."""
+        found: list[Any] = []
+        waiting: list[Any] = []
+        count = 0
+        for batch in self:
+            waiting.append(batch)
+            count += size_of(batch)
+            if sum(map(size_of, waiting)) >= rows or count >= most or size_of(batch) == 0:
+                found += join(waiting)
+                waiting = []
+            if count >= most or len(found) >= MAX_BATCHES:
+                break
+        return found + join(waiting)
 
-def draw(source: Any, batch_size: int, seed: int = 0, *, drop_single: bool = True) -> Batches:
+
+def draw(
+    source: Any,
+    batch_size: int,
+    seed: int = 0,
+    *,
+    drop_single: bool = True,
+    seconds: float = MAX_SECONDS,
+    size: int = MAX_BYTES,
+) -> Batches:
     """Draw the batches of any form of training data (see `Task`). Tensors that come out are never the user's own.
 
     `drop_single`: leave out a last batch of one example if there are larger ones (batch normalization cannot take it).
+    `seconds`, `size`: of drawing, and of what is held, in bytes; beyond them no further batch is drawn.
     Raises TaskError if there is no batch, or if the loader fails.
     """
     if callable(source) and not isinstance(source, (Iterable, Dataset)):
@@ -61,7 +87,7 @@ def draw(source: Any, batch_size: int, seed: int = 0, *, drop_single: bool = Tru
             f"train is of type {type(source).__name__}: pass a DataLoader, a Dataset, an iterable of batches, "
             "or a pair (inputs, targets) of tensors"
         )
-    batches, whole = _take(loader)
+    batches, whole = _take(loader, seconds, size)
     if drop_single and whole and len(batches) > 1 and size_of(batches[-1]) == 1 != size_of(batches[0]):
         batches.pop()
     total = len(batches) if whole and not used_up else _length(loader)
@@ -77,25 +103,33 @@ def _from_tensors(pair: tuple[Any, Any], batch_size: int, seed: int, drop_single
     if drop_single and len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
     orders: dict[int, Tensor] = {}
+    mixed: dict[int, Any] = {}
+    small = sum(t.numel() * t.element_size() for t in tensors_of(pair)) <= MIXED_BYTES
 
     def get(step: int) -> Any:
         epoch, place = divmod(step, len(starts))
         if epoch not in orders:
             orders.clear()  # one permutation is kept: steps come in order
+            mixed.clear()
             orders[epoch] = torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
-        rows = orders[epoch][starts[place] : starts[place] + batch_size]
+        first, last = starts[place], starts[place] + batch_size
+        if small and len(starts) > 1:  # all rows in their new order once, instead of a selection every step
+            if epoch not in mixed:
+                mixed[epoch] = map_tensors(pair, lambda t: t[orders[epoch].to(t.device)])
+            return map_tensors(mixed[epoch], lambda t: t[first:last].clone())
+        rows = orders[epoch][first:last]
         return map_tensors(pair, lambda t: t[rows.to(t.device)])
 
     return Batches(get, len(starts), len(starts), shuffled=True)
 
 
-def _take(loader: Iterable[Any]) -> tuple[list[Any], bool]:
+def _take(loader: Iterable[Any], seconds: float, most: int) -> tuple[list[Any], bool]:
     """The first batches, and whether these are all."""
     batches: list[Any] = []
     size, start = 0, time.monotonic()
     try:
         for batch in loader:
-            if len(batches) >= MAX_BATCHES or size > MAX_BYTES or time.monotonic() - start > MAX_SECONDS:
+            if len(batches) >= MAX_BATCHES or size > most or time.monotonic() - start > seconds:
                 return batches, False
             batches.append(own(batch))
             size += sum(t.numel() * t.element_size() for t in tensors_of(batch))
@@ -168,6 +202,18 @@ def tensors_of(value: Any) -> Iterator[Any]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from tensors_of(item)
+
+
+def join(parts: list[Any]) -> list[Any]:
+    """One batch from several of the same form, in a list; the parts themselves where their forms differ."""
+    if len(parts) < 2:
+        return parts
+    columns = [list(tensors_of(part)) for part in parts]
+    shapes = {tuple((t.dtype, t.shape[1:]) if t.ndim else None for t in column) for column in columns}
+    if len(shapes) > 1 or None in next(iter(shapes)) or not all(map(size_of, parts)):
+        return parts
+    joined = iter([torch.cat([torch.as_tensor(t) for t in same]) for same in zip(*columns)])
+    return [map_tensors(parts[0], lambda _: next(joined))]
 
 
 def own(batch: Any) -> Any:

@@ -102,7 +102,9 @@ class Outcome:
 
     `before` and `after` are losses at the end of the trial in the units of the user's own loss; the curves hold
     one loss a step. `baseline` is the loss of the best constant prediction, where it is known: a network whose
-    loss does not go below it has learned nothing from its inputs.
+    loss does not go below it has learned nothing from its inputs. `skill_before` and `skill_after` are of the predictions in
+    evaluation mode, 0 like the best constant and 1 perfect (see `runtrue.skill`): they can be compared where a remedy changes
+    the loss, and are None where they cannot be told.
     """
 
     before: float
@@ -113,6 +115,8 @@ class Outcome:
     before_curve: tuple[float, ...] = ()
     after_curve: tuple[float, ...] = ()
     baseline: float | None = None
+    skill_before: float | None = None
+    skill_after: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -122,6 +126,7 @@ class Outcome:
             "steps": self.steps,
             "seeds": self.seeds,
             "baseline": plain(self.baseline),
+            "skill": {"before": plain(self.skill_before), "after": plain(self.skill_after)},
             "curves": {"before": plain(self.before_curve), "after": plain(self.after_curve)},
         }
 

@@ -173,7 +173,7 @@ def undisturbed(restore: Restore) -> Restore:
         finally:
             signal.signal(signal.SIGINT, handler)
         if pressed and sys.exc_info()[0] is None:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)  # to the handler that the user has
 
     return guarded
 

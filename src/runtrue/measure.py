@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from runtrue import facts, probes
+from runtrue import facts, probes, regularizers
+from runtrue import outputs as results
 from runtrue.baselines import Baseline, baseline
 from runtrue.batches import tensors_of
+from runtrue.calls import ActivationCall, DropoutCall
+from runtrue.lossparts import LossWatch
+from runtrue.regularizers import Regularizers
 from runtrue.sandbox import Sandbox
+from runtrue.splits import SplitFacts
 from runtrue.tape import Cut, LossCall, Tape
-from runtrue.task import Task, TaskError, blame
+from runtrue.task import Task, TaskError, blame, split
 from runtrue.trials import Curve, changed_batches, judge_progress
 
 FORWARD_BATCHES = 4  # batches read for dead units and class frequencies; the first also gives the gradients
@@ -67,6 +72,7 @@ class Start:
     """Mean loss of the untrained network over the first batches."""
     baseline: Baseline | None = None
     loss_facts: LossFacts | None = None
+    outputs: results.OutputFacts | None = None
     wiring: Wiring = field(default_factory=lambda: Wiring(0))
     gradient_norm: float = math.nan
     error: str | None = None
@@ -74,6 +80,8 @@ class Start:
     no_gradient: str | None = None
     """Why the loss has no gradient, if it has none."""
     outputs_have_gradient: bool = False
+    activations: tuple[ActivationCall, ...] = ()
+    regularizers: Regularizers = field(default_factory=Regularizers)
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,8 @@ class Measurements:
     """Loss of a batch with values that are not finite; None if there is no such batch."""
     batches_used_up: bool = False
     shuffled: bool = False
+    splits: SplitFacts | None = None
+    """Train and val side by side, and whether inputs predict labels (see `runtrue.splits`)."""
 
     @property
     def progress(self) -> float:
@@ -110,6 +120,19 @@ class Measurements:
 
     def progress_of(self, curve: Curve) -> float:
         return judge_progress(curve, self.constant, self.start.level)
+
+    @property
+    def quality(self) -> float:
+        return self.quality_of(self.reference)
+
+    def quality_of(self, curve: Curve) -> float:
+        """How well a run ended, from -1 (lost) over 0 (as the best constant) to 1: its skill, or its progress where the
+        skill cannot be told. Of the two modes the better counts: running statistics lag behind in a short run."""
+        if curve.diverged or not curve.steps:
+            return -1.0
+        known = [s for s in (curve.skill, curve.skill_in_training) if s is not None]
+        found = max(known) if known else self.progress_of(curve)
+        return min(1.0, max(-1.0, found))
 
     @property
     def constant(self) -> float | None:
@@ -161,19 +184,29 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
     probe = probes.Probe()
     tape = Tape(task.model, probe)
     draw = changed_batches(box, task)
+    watch = LossWatch()
+    batch = draw(0)
+    outputs: Any = None
+    made_by = None
     try:
-        with tape.recording():
-            outputs, loss = box.loss(task, draw(0))
+        with tape.recording(), watch:
+            outputs, loss = box.loss(task, batch)
+            made_by = tape.made_by(outputs)
     except (TaskError, RuntimeError, ValueError, IndexError) as error:
         reason = str(error) if isinstance(error, TaskError) else blame(error)
-        return Start(layers=(), loss_facts=_loss_facts(probe.losses), error=reason, wiring=_wiring(task, tape))
+        return Start(
+            layers=(), loss_facts=_loss_facts(probe.losses), error=reason, wiring=_wiring(task, tape),
+            outputs=_outputs(task, tape, probe, batch, None, None, math.nan),
+            regularizers=Regularizers(tuple(tape.norms), tuple(tape.dropouts)),
+        )  # fmt: skip
     if not loss.requires_grad:
         return Start(
             layers=_read(tape, probe, {}), loss=float(loss), loss_facts=_loss_facts(probe.losses),
             wiring=_wiring(task, tape, box), no_gradient=_why_no_gradient(task, tape),
             outputs_have_gradient=any(t.requires_grad for t in tensors_of(outputs) if isinstance(t, Tensor)),
         )  # fmt: skip
-    _backward(loss)
+    _backward(loss, keep_graph=regularizers.has_rest(loss, watch))
+    held_back = _regularizers(box, task, tape, loss, watch)
     losses = [float(loss), *_read_more_batches(box, task, probe)]
     wiring, weights = _step_and_compare(box, task, tape)
     whole = baseline(probe.losses)
@@ -183,14 +216,60 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
         level=sum(losses) / len(losses),
         baseline=_with_penalty(whole, probe.losses, float(loss)),
         loss_facts=_loss_facts(probe.losses),
+        outputs=_outputs(task, tape, probe, batch, outputs, made_by, float(loss)),
         wiring=wiring,
         gradient_norm=_gradient_norm(task.model),
+        activations=tuple(tape.activations),
+        regularizers=held_back,
     )
 
 
-def _backward(loss: Tensor) -> None:
+def _outputs(
+    task: Task, tape: Tape, probe: probes.Probe, batch: Any, given: Any, made_by: ActivationCall | None, loss: float
+) -> results.OutputFacts | None:
+    assert isinstance(task.model, nn.Module)
+    wanted = split(batch)[1] if task.step is None else None
+    value = _recompute(probe.losses[0]) if len(tape.losses) == 1 else None
+    return results.measure(
+        probe.losses, given, wanted, made_by, tape.activations, tape.spreads, loss, value
+    )  # fmt: skip
+
+
+def measure_by_data(box: Sandbox) -> Start:
+    """`measure_start`; if the loss holds a penalty, the box's task tells its loss without it from now on (see `by_data`)."""
+    start = measure_start(box)
+    penalty = start.regularizers.penalty
+    if penalty is None or penalty.on_outputs:
+        return start
+    box.start()
+    box.task = regularizers.by_data(box.task)
+    again = measure_start(box)
+    return replace(again, regularizers=replace(again.regularizers, penalty=penalty))
+
+
+def _regularizers(box: Sandbox, task: Task, tape: Tape, loss: Tensor, watch: LossWatch) -> Regularizers:
+    """Between the backward pass and the step; modes and weights stay as they are."""
+    assert isinstance(task.model, nn.Module)
+    training = task.model.training
+    active: tuple[DropoutCall, ...] = ()
+    spread = 0.0
+    if tape.dropouts and task.step is None:
+        active, spread = regularizers.in_evaluation(box, task, changed_batches(box, task))
+    return Regularizers(
+        norms=tuple(tape.norms),
+        dropouts=tuple(tape.dropouts),
+        penalty=regularizers.penalty(loss, watch, task.model),
+        decay=regularizers.decay(box.optimizer(task)),
+        active_in_evaluation=active,
+        evaluation_spread=spread,
+        training=training,
+        overwritten=regularizers.overwritten(task.model, box.initial),
+    )
+
+
+def _backward(loss: Tensor, keep_graph: bool = False) -> None:
     try:
-        loss.backward()
+        loss.backward(retain_graph=keep_graph)
     except RuntimeError as error:
         raise TaskError(f"the backward pass failed: {blame(error)}") from error
 

@@ -80,13 +80,49 @@ def at_rate(make: Callable[..., Optimizer] | Optimizer, rate: float) -> Callable
 
 def without_decay(make: Callable[..., Optimizer] | Optimizer) -> Callable[..., Optimizer] | Optimizer:
     """The same optimizer, or function that makes one, with no weight decay in any group."""
+    return with_decay(make, 0.0)
+
+
+def with_decay(make: Callable[..., Optimizer] | Optimizer, factor: float) -> Callable[..., Optimizer] | Optimizer:
+    """The same optimizer, or function that makes one, with every group's weight decay multiplied by `factor`."""
 
     def given(parameters: Any) -> Optimizer:
         made = twin(make) if isinstance(make, Optimizer) else make(parameters)
         for group in made.param_groups:
             if group.get("weight_decay"):
-                group["weight_decay"] = 0.0
+                group["weight_decay"] *= factor
         return made
+
+    return given(None) if isinstance(make, Optimizer) else given
+
+
+def with_momentum(make: Callable[..., Optimizer] | Optimizer, momentum: float) -> Callable[..., Optimizer] | Optimizer:
+    """The same optimizer, or function that makes one, with this momentum in every group that knows one."""
+
+    def given(parameters: Any) -> Optimizer:
+        made = twin(make) if isinstance(make, Optimizer) else make(parameters)
+        for group in made.param_groups:
+            if "momentum" in group:
+                group["momentum"] = momentum
+        return made
+
+    return given(None) if isinstance(make, Optimizer) else given
+
+
+def adam_on_the_same(make: Callable[..., Optimizer] | Optimizer) -> Callable[..., Optimizer] | Optimizer:
+    """Adam at 1e-3 on the parameters that this optimizer, or function that makes one, holds; each group keeps its decay.
+
+    An AdamW stays one: its decay means something else.
+    """
+
+    def given(parameters: Any) -> Optimizer:
+        made = make if isinstance(make, Optimizer) else make(parameters)
+        kind = torch.optim.AdamW if isinstance(made, torch.optim.AdamW) else torch.optim.Adam
+        groups = [
+            {"params": list(group["params"]), "weight_decay": group.get("weight_decay", 0.0)}
+            for group in made.param_groups
+        ]
+        return kind(groups, lr=DEFAULT_RATE)
 
     return given(None) if isinstance(make, Optimizer) else given
 

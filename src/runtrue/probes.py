@@ -23,6 +23,9 @@ class Reading:
     signal_norm: norm of the loss's gradient with respect to the layer's output. grad_norm, weight_norm: of the weight.
     update_ratio: ‖weight after − weight before‖ / ‖weight before‖ of the real optimizer step. alike_rows: all units start with
     the same weights *and* receive the same gradient. trainable: the weight asks for a gradient. has_grad: it received one.
+    fed_by: layers with nothing non-linear between them and this one; softly_fed_by: with a norm over features or a maximum
+    between, and no activation. grouped: a convolution in groups, whose units see only some of the channels. channels_in: inputs
+    of a layer, or of a convolution at one place.
     """
 
     layer: str
@@ -47,6 +50,10 @@ class Reading:
     update_ratio: float | None = None
     alike_rows: bool = False
     has_grad: bool = True
+    fed_by: tuple[str, ...] = ()
+    softly_fed_by: tuple[str, ...] = ()
+    grouped: bool = False
+    channels_in: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For reports: "grad_norm" is the gradient at the layer's output, as in the lab; the weight's has a name of its own."""
@@ -184,6 +191,10 @@ def _reading(layer: Layer, found: Mapping[str, float]) -> Reading:
         update_ratio=update / norm if update is not None and norm else None,
         alike_rows=all(spread < SPREAD_NONE for spread in spreads),
         has_grad="grad_norm" in found,
+        fed_by=tuple(other.name for other in layer.fed_by),
+        softly_fed_by=tuple(other.name for other in layer.softly_fed_by),
+        grouped=getattr(layer.module, "groups", 1) > 1,
+        channels_in=weight.shape[1] if weight is not None and weight.dim() > 1 else 1,
         mean=found.get("out_mean", found.get("raw_mean")),
         std=found.get("out_std", found.get("raw_std")),
         **{name: found.get(name) for name in _DIRECT},

@@ -7,7 +7,7 @@ buffers are kept (one copy) and written back, also after an error or Ctrl-C.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,8 @@ from runtrue import optimizers
 from runtrue.closures import reachable
 from runtrue.keeping import Restore, keep_data, keep_modules, keep_random_state, keep_tensor, seed_all, undisturbed
 from runtrue.task import Task, TaskError, blame, forward
+
+EVALUATED_AT_ONCE, EVALUATED = 256, 2048  # examples in one pass of an evaluation, and in all of it
 
 
 @dataclass(eq=False)
@@ -35,20 +37,45 @@ class Sandbox:
     """The values at the start, by id of the parameter or buffer: the one copy that is kept."""
     _others: list[Restore] = field(default_factory=list)
     """Of tensors that an optimizer holds and no known module does."""
+    source: Callable[[], nn.Module] | None = None
+    """The function that builds the model, if the task has one."""
     steps: int = 0
     """Training steps taken in here: what a check cost."""
+    _evaluation: list[Any] = field(default_factory=list)
 
     @property
     def model(self) -> nn.Module:
         assert isinstance(self.task.model, nn.Module)
         return self.task.model
 
-    def start(self) -> Task:
-        """Undo everything: weights, buffers, gradients, modes, layers added, random state. Returns the untreated task."""
+    def start(self, seed: int = 0) -> Task:
+        """Undo everything: weights, buffers, gradients, modes, layers added, random state. Returns the untreated task.
+
+        seed: added to the sandbox's own.
+        """
         self._restore()
         self.restore_others()
-        seed_all(self.seed)
+        seed_all(self.seed + seed)
         return self.task
+
+    @property
+    def can_redraw(self) -> bool:
+        """True if the task brings a function that draws new first weights, and an optimizer that can be made for them."""
+        return self.source is not None and not isinstance(self.task.optimizer, torch.optim.Optimizer)
+
+    def redrawn(self, seed: int, treat: Callable[[Task], Task] | None = None) -> Callable[[Task], Task] | None:
+        """A treatment that first draws the model anew with this seed; `treat` alone where that cannot be done."""
+        if not self.can_redraw:
+            return treat
+
+        def drawn(task: Task) -> Task:
+            seed_all(seed)
+            assert self.source is not None
+            model = self.source()
+            fresh = task.replace(model=model.to(self.device).train())
+            return fresh if treat is None else treat(fresh)
+
+        return drawn
 
     def restore_others(self) -> None:
         for restore in self._others:
@@ -56,6 +83,12 @@ class Sandbox:
 
     def batch(self, step: int) -> Any:
         return data.to_device(self.batches.get(step), self.device)
+
+    def evaluation_batches(self) -> Iterator[Any]:
+        """The first examples in batches that are large enough to be read quickly."""
+        if not self._evaluation:
+            self._evaluation += self.batches.merged(EVALUATED_AT_ONCE, EVALUATED)
+        return (data.to_device(data.own(batch), self.device) for batch in self._evaluation)
 
     def optimizer(self, task: Task) -> torch.optim.Optimizer:
         """An optimizer for this task that is not the user's own object, whatever form the task gives it in.
@@ -106,6 +139,7 @@ def sandbox(task: Task, seed: int = 0) -> Iterator[Sandbox]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.callback(undisturbed(keep_data(task.train)))
+        stack.callback(undisturbed(keep_data(task.val)))
         seed_all(seed)
         built = task.built()
         assert isinstance(built.model, nn.Module)
@@ -117,7 +151,8 @@ def sandbox(task: Task, seed: int = 0) -> Iterator[Sandbox]:
         drawn = data.draw(task.train, task.batch_size, seed)
         seed_all(seed)
         inside = _back_to_start(restore, modules)
-        box = Sandbox(built, drawn, device_of(built.model), seed, inside, initial)
+        source = None if isinstance(task.model, nn.Module) else task.model
+        box = Sandbox(built, drawn, device_of(built.model), seed, inside, initial, source=source)
         stack.callback(undisturbed(box.restore_others))
         yield box
 
@@ -125,7 +160,8 @@ def sandbox(task: Task, seed: int = 0) -> Iterator[Sandbox]:
 def _back_to_start(restore: Restore, roots: list[nn.Module]) -> Restore:
     """Back to the start of the sandbox: as the user gave it, without gradients, in training mode.
 
-    Parts that the user keeps in evaluation mode while the whole trains (frozen normalization) stay so.
+    Parts that the user keeps in evaluation mode while the whole trains (frozen normalization) stay so. A module with a `train`
+    of its own has it called, as any training loop would: what it does belongs to the network.
     """
 
     model, *_ = roots
@@ -137,6 +173,9 @@ def _back_to_start(restore: Restore, roots: list[nn.Module]) -> Restore:
                 parameter.grad = None
         if not model.training:
             model.train()
+        for module in model.modules():
+            if module.training and type(module).train is not nn.Module.train:
+                module.train()
 
     again()
     return again

@@ -8,15 +8,19 @@ the names. Sources: none; the idea is that of every autograd tape.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
+
+from runtrue import calls
+from runtrue.calls import ActivationCall, DropoutCall, NormCall
 
 ACTIVATIONS = {
     "relu": "relu", "relu6": "relu6", "threshold": "relu", "leaky_relu": "leaky_relu", "prelu": "leaky_relu",
@@ -64,6 +68,18 @@ class Layer:
     slope: float | None = None
     normalized: bool = False
     """A normalization stands between this layer and what follows."""
+    fed_by: dict[Layer, None] = field(default_factory=dict)
+    """Layers whose output reaches this one through affine operations alone: nothing non-linear stands between."""
+    softly_fed_by: dict[Layer, None] = field(default_factory=dict)
+    """Layers with a norm over features or a maximum between, and no activation."""
+
+
+SHAPERS = {
+    "reshape", "view", "flatten", "unflatten", "ravel", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "t",
+    "swapaxes", "contiguous", "clone", "to", "float", "double", "half", "bfloat16", "cpu", "cuda", "type", "view_as",
+    "reshape_as", "expand", "expand_as", "getitem", "select", "narrow", "split", "chunk", "unbind", "identity",
+}  # fmt: skip
+"""Functions after which the values are still what the activation made of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +90,20 @@ class LossCall:
     input: Tensor
     target: Any
     options: Mapping[str, Any]
-    activation: str | None
+    made_by: ActivationCall | None = None
     """The activation that made `input`, if nothing but a change of shape came after it."""
+
+    @property
+    def activation(self) -> str | None:
+        return self.made_by.name if self.made_by else None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """An operation outside of the model whose result is larger than each of its inputs: they were broadcast."""
+
+    operation: str
+    shapes: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +119,11 @@ class _Source:
     """Where a tensor comes from: layers still waiting for their activation, and the last activation."""
 
     waiting: tuple[Layer, ...] = ()
-    activation: str | None = None
+    activation: ActivationCall | None = None
+    linear: tuple[Layer, ...] = ()
+    soft: tuple[Layer, ...] = ()
+    calls: tuple[ActivationCall | DropoutCall, ...] = ()
+    """Activations and dropouts that reach here through affine operations alone."""
 
 
 class Observer(Protocol):
@@ -104,6 +136,28 @@ class Observer(Protocol):
     def loss_call(self, call: LossCall) -> None: ...
 
 
+class LossCalls(TorchFunctionMode):
+    """The calls of torch's loss functions while it is entered, and nothing else: for passes that must cost little."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[LossCall] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in LOSSES and (call := _loss_call(name, args, kwargs or {}, None)) is not None:
+            self.calls.append(call)
+        return func(*args, **(kwargs or {}))
+
+
+def _loss_call(name: str, args: Any, kwargs: Mapping[str, Any], made_by: ActivationCall | None) -> LossCall | None:
+    options = dict(zip(("input", "target", "weight"), args)) | dict(kwargs)
+    source, target = options.pop("input", None), options.pop("target", None)
+    return LossCall(name, source.detach(), target, options, made_by) if isinstance(source, Tensor) else None
+
+
 class Tape(TorchFunctionMode):
     """Records while it is entered. `layers` and `losses` are in the order of the calls."""
 
@@ -112,9 +166,16 @@ class Tape(TorchFunctionMode):
         self.layers: list[Layer] = []
         self.losses: list[LossCall] = []
         self.cuts: list[Cut] = []
+        self.spreads: list[Spread] = []
+        self.norms: list[NormCall] = []
+        self.dropouts: list[DropoutCall] = []
+        self.activations: list[ActivationCall] = []
+        self._dropping: DropoutCall | None = None
+        self._count = Counter[str]()
         self._observer = observer
         self._names = {module: name for name, module in model.named_modules()}
         self._parameters = {id(p): name for name, p in model.named_parameters()}
+        self._buffers = {id(b) for b in model.buffers()}
         self._stack: list[nn.Module] = []
         self._by_weight: dict[tuple[int, str], Layer] = {}
         self._sources: dict[int, tuple[weakref.ref[Tensor], _Source]] = {}
@@ -131,6 +192,7 @@ class Tape(TorchFunctionMode):
         before = self._joined(inputs)
         if name in LOSSES:
             self._note_loss(name, args, kwargs)
+        self._note_regularizers(name, args, kwargs, before)
         grads = [t for t in inputs if t.requires_grad]
         output = func(*args, **kwargs)
         self._follow(name, args, kwargs, inputs, before, output)
@@ -144,20 +206,31 @@ class Tape(TorchFunctionMode):
             return
         layer = self._layer_called(name, args, kwargs, inputs) if name in KINDS else None
         if layer is not None:
-            self._mark(output, _Source((layer,)))
+            self._feed(layer, before)
+            self._mark(output, _Source((layer,), linear=(layer,)))
             if self._observer:
                 self._observer.layer_output(layer, first)
-        elif name in ACTIVATIONS or _is_relu(name, args, kwargs):
-            activation = _activation(name, args, kwargs)
+        elif (activation := activation_of(name, args, kwargs)) is not None:
             self._activate(activation, before.waiting, args, kwargs, first)
-            self._mark(output, _Source((), activation))
+            call = self._note_activation(activation, args, kwargs, before)
+            self._mark(output, _Source((), call, calls=(call,)))
         elif name in NORMALIZATIONS:
             for waiting in before.waiting:
                 waiting.normalized = True
-            self._mark(output, _Source(before.waiting))
+            self._mark(output, self._passed(name, inputs, _Source(before.waiting), before))
         else:
-            keeps = first.numel() == sum(t.numel() for t in inputs)  # a change of shape keeps the activation
-            self._mark(output, before if keeps else _Source(before.waiting))
+            keeps = name.strip("_") in SHAPERS
+            plain = _Source(before.waiting, before.activation if keeps else None)
+            self._mark(output, self._passed(name, inputs, plain, before))
+            if not self._stack and len(inputs) > 1 and first.numel() > max(t.numel() for t in inputs):
+                self.spreads.append(Spread(name, tuple(tuple(t.shape) for t in inputs)))
+
+    def made_by(self, output: Any) -> ActivationCall | None:
+        """The activation that made the only tensor in `output`; to be asked while the tape records."""
+        with torch._C.DisableTorchFunction():
+            found = list(_tensors(output))
+            source = self._source(found[0]) if len(found) == 1 else None
+        return source.activation if source else None
 
     def _activate(self, name: str, waiting: Iterable[Layer], args: Any, kwargs: Any, output: Tensor) -> None:
         for layer in waiting:
@@ -166,6 +239,61 @@ class Tape(TorchFunctionMode):
                 layer.slope = _slope(name, args, kwargs)
             if self._observer and layer.activation == name:
                 self._observer.activation_output(layer, output)
+
+    def _passed(self, name: str, inputs: list[Tensor], plain: _Source, before: _Source) -> _Source:
+        """`plain`, and of what came in before the operation `name` whatever it passes on."""
+        way = calls.way(name, inputs, self._is_constant)
+        if name in calls.MIXES and sum(not self._is_constant(t) for t in inputs) > 1:
+            self._tell(before, gate=True)
+        if way == "linear":
+            own = (self._dropping,) if self._dropping is not None else ()
+            return replace(plain, linear=before.linear, soft=before.soft, calls=(*before.calls, *own))
+        if way == "soft":
+            return replace(plain, soft=(*before.linear, *before.soft), calls=before.calls)
+        if name not in LOSSES:
+            self._tell(before)
+        return plain
+
+    def _tell(self, before: _Source, *, gate: bool = False, feeds: bool = False) -> None:
+        """The calls that reach an operation learn what it is."""
+        for call in before.calls:
+            if isinstance(call, DropoutCall):
+                call.goes_on = True
+            else:
+                call.gate, call.feeds = call.gate or gate, call.feeds or feeds
+
+    def _is_constant(self, tensor: Tensor) -> bool:
+        """A parameter, a buffer or one number: the same whatever the data are."""
+        return id(tensor) in self._parameters or id(tensor) in self._buffers or tensor.numel() == 1
+
+    def _feed(self, layer: Layer, before: _Source) -> None:
+        layer.fed_by.update(dict.fromkeys(before.linear))
+        layer.softly_fed_by.update(dict.fromkeys(before.soft))
+        self._tell(before, feeds=True)
+
+    @property
+    def _where(self) -> str:
+        return self._names.get(self._stack[-1], "") if self._stack else ""
+
+    def _note_activation(self, name: str, args: Any, kwargs: Any, before: _Source) -> ActivationCall:
+        module = self._stack[-1] if self._stack else None
+        alone = module is not None and module.__class__.__module__ == "torch.nn.modules.activation"
+        layers = tuple(layer.name for layer in before.waiting)
+        call = ActivationCall(
+            name, self._where, self._count[name], layers, alone, place=len(self.activations), outside=module is None,
+            dim=kwargs.get("dim", args[1] if len(args) > 1 and isinstance(args[1], int) else None),
+        )  # fmt: skip
+        self._count[name] += 1
+        self._tell(before)
+        self.activations.append(call)
+        return call
+
+    def _note_regularizers(self, name: str, args: Any, kwargs: Any, before: _Source) -> None:
+        if name == "batch_norm":
+            norm = calls.norm_call(self._where, tuple(layer.name for layer in before.waiting), args, kwargs)
+            self.norms += [norm] if norm else []
+        self._dropping = calls.dropout_call(name, self._where, len(self.layers), args, kwargs)
+        self.dropouts += [self._dropping] if self._dropping else []
 
     def _layer_called(self, name: str, args: Any, kwargs: Any, inputs: list[Tensor]) -> Layer | None:
         if KINDS[name] in ("recurrent", "attention"):
@@ -204,10 +332,10 @@ class Tape(TorchFunctionMode):
         return path if _is_one_layer(module) else parameter
 
     def _note_loss(self, name: str, args: Any, kwargs: Any) -> None:
-        options = dict(zip(("input", "target", "weight"), args)) | dict(kwargs)
-        source, target = options.pop("input", None), options.pop("target", None)
-        if isinstance(source, Tensor):
-            call = LossCall(name, source.detach(), target, options, self._joined([source]).activation)
+        given = args[0] if args else kwargs.get("input")
+        made_by = self._joined([given]).activation if isinstance(given, Tensor) else None
+        call = _loss_call(name, args, kwargs, made_by)
+        if call is not None:
             self.losses.append(call)
             if self._observer:
                 self._observer.loss_call(call)
@@ -222,7 +350,13 @@ class Tape(TorchFunctionMode):
         sources = [s for s in map(self._source, tensors) if s is not None]
         waiting = dict.fromkeys(layer for s in sources for layer in s.waiting)
         last = {s.activation for s in sources}
-        return _Source(tuple(waiting), last.pop() if len(last) == 1 else None)
+        return _Source(
+            tuple(waiting),
+            last.pop() if len(last) == 1 else None,
+            linear=tuple(dict.fromkeys(layer for s in sources for layer in s.linear)),
+            soft=tuple(dict.fromkeys(layer for s in sources for layer in s.soft)),
+            calls=tuple(dict.fromkeys(call for s in sources for call in s.calls)),
+        )
 
     def _source(self, tensor: Tensor) -> _Source | None:
         reference, source = self._sources.get(id(tensor), (None, None))
@@ -242,7 +376,8 @@ class Tape(TorchFunctionMode):
         with torch._C.DisableTorchFunction():  # what an autograd.Function made has no source yet: it passes through
             unknown = [t for t in _tensors(output) if self._source(t) is None]
             if unknown:
-                self._mark(unknown, self._joined(_tensors(inputs)))
+                joined = self._joined(_tensors(inputs))  # what it did is not known: it may well have bent the line
+                self._mark(unknown, _Source(joined.waiting, joined.activation))
 
     @contextmanager
     def recording(self) -> Iterator[Tape]:
@@ -285,6 +420,21 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 def _is_one_layer(module: nn.Module | None) -> bool:
     """An LSTM or an attention is one layer, whatever the names of its weights."""
     return isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention))
+
+
+def is_activation(func: Any, args: Any, kwargs: Any) -> bool:
+    """True for a call that the tape counts as an activation."""
+    name = getattr(func, "__name__", "")
+    return activation_of(name if name.startswith("__") else name.strip("_"), args, kwargs) is not None
+
+
+def activation_of(name: str, args: Any, kwargs: Any) -> str | None:
+    """The activation, in our words, that a call of the function called `name` is; None if it is none.
+
+    >>> activation_of("hardtanh", (torch.ones(1), 0.0, 6.0), {}), activation_of("clamp", (torch.ones(1),), {"max": 1})
+    ('relu6', None)
+    """
+    return _activation(name, args, kwargs) if name in ACTIVATIONS or _is_relu(name, args, kwargs) else None
 
 
 def _is_relu(name: str, args: Any, kwargs: Any) -> bool:

@@ -113,14 +113,12 @@ def forward(task: Task, model: nn.Module, batch: Any) -> tuple[Any, Tensor]:
     Raises TaskError if the model cannot take the batch, or if the loss is no scalar tensor.
     """
     if task.step is not None:
-        return None, _scalar(
-            _attempt(task.step, (model, batch), f"step cannot take this batch, {shapes(batch)}"), "step"
-        )
+        return None, _scalar(_attempt(task.step, (model, batch), "step cannot take this batch, {1}"), "step")
     inputs, targets = split(batch)
-    outputs = _attempt(call_model, (model, inputs), f"the model cannot take this batch, inputs {shapes(inputs)}")
+    outputs = _attempt(call_model, (model, inputs), "the model cannot take this batch, inputs {1}")
     assert task.loss is not None
-    what = f"the loss cannot take outputs {shapes(outputs)} with targets {shapes(targets)}"
-    return outputs, _scalar(_attempt(task.loss, (outputs, targets), what), "loss")
+    loss = _attempt(task.loss, (outputs, targets), "the loss cannot take outputs {0} with targets {1}")
+    return outputs, _scalar(loss, "loss")
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -164,12 +162,13 @@ def blame(error: BaseException) -> str:
 
 
 def _attempt(call: Callable[..., Any], arguments: tuple[Any, ...], what: str) -> Any:
+    """`what` failed, in words; {0} and {1} stand for the shapes of the arguments."""
     try:
         return call(*arguments)
     except TaskError:
         raise
     except Exception as error:
-        raise TaskError(f"{what}: {blame(error)}") from error
+        raise TaskError(f"{what.format(*map(shapes, arguments))}: {blame(error)}") from error
 
 
 def _scalar(loss: Any, name: str) -> Tensor:

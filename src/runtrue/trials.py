@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from runtrue import batches as data
-from runtrue import optimizers
+from runtrue import optimizers, skill
 from runtrue.sandbox import Sandbox
-from runtrue.task import Task, TaskError, blame
+from runtrue.tape import LossCalls
+from runtrue.task import Task, TaskError, blame, forward, split
 
 FLUSH = 20  # steps between two looks at the curve: one transfer each, to stop a run that is lost
 TAIL = 0.2  # the share of a curve, at its end, whose mean is "the loss at the end"
-EVALUATED = 8  # batches that an evaluation reads
+OTHER_EPOCHS = 100_003  # epochs between the orders of two seeds: no plan is that long
 RECENT = 5  # steps whose mean must reach a goal
 FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a treatment that does not fit may raise: the result of a trial, not its end. Ctrl-C and the like pass through."""
@@ -34,6 +35,10 @@ class Curve:
     error: str | None = None
     evaluated: float = math.nan
     """Mean loss in evaluation mode after the last step, if it was asked for: without dropout and the batch's own statistics."""
+    skill: float | None = None
+    """Of the predictions in evaluation mode (see `skill`), if it was asked for and can be told."""
+    skill_in_training: float | None = None
+    """The same in training mode, for models whose two modes differ by batch normalization: running statistics lag behind."""
 
     @property
     def steps(self) -> int:
@@ -84,22 +89,25 @@ def run(
     until: float | None = None,
     deadline: float = math.inf,
     evaluate: bool = False,
+    seed: int = 0,
 ) -> Curve:
     """Train from the initial state for `steps` steps, treated first if `treat` is given, and return the curve.
 
     batch: step -> batch, instead of the task's own. until: stop once the mean loss of a flush is at most this.
-    evaluate: also measure the loss in evaluation mode afterwards.
+    evaluate: also measure loss and skill in evaluation mode afterwards.
+    seed: added to the sandbox's: other random numbers, and the batches in another order.
     deadline: `time.monotonic()` after which no further step is taken. The task is left as it was at the start.
     Raises TaskError only if the untreated task cannot take its first step; later errors end the curve.
     """
     begin = time.monotonic()
     losses: list[float] = []
-    error, evaluated = None, math.nan
+    error, seen = None, Evaluation()
     try:
-        task = box.start() if treat is None else treat(box.start())
+        task = box.start(seed)
+        task = task if treat is None else treat(task)
         assert isinstance(task.model, nn.Module)
         optimizer = box.optimizer(task)
-        draw = batch or changed_batches(box, task)
+        draw = batch or changed_batches(box, task, seed)
         waiting: list[Tensor] = []
         for step in range(steps):
             waiting.append(take_step(box, task, optimizer, draw(step)))
@@ -108,8 +116,8 @@ def run(
                 losses += _flush(waiting)
                 if late or _is_over(losses, until):
                     break
-        if evaluate:
-            evaluated = _evaluate(box, task, draw)
+        if evaluate and losses and math.isfinite(losses[-1]):
+            seen = _evaluate(box, task)
     except TaskError as failure:
         if treat is None and not losses:
             raise
@@ -120,24 +128,55 @@ def run(
         box.start()
     if error is not None:
         losses.append(math.nan)
-    return Curve(tuple(losses), time.monotonic() - begin, error, evaluated)
+    took = time.monotonic() - begin
+    return Curve(tuple(losses), took, error, seen.loss, seen.skill, seen.skill_in_training)
 
 
-def _evaluate(box: Sandbox, task: Task, draw: Callable[[int], Any]) -> float:
-    """Mean loss over the first batches, in evaluation mode."""
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss and skill over the first examples, in evaluation mode (and the skill in training mode)."""
+
+    loss: float = math.nan
+    skill: float | None = None
+    skill_in_training: float | None = None
+
+
+def _evaluate(box: Sandbox, task: Task) -> Evaluation:
     assert isinstance(task.model, nn.Module)
     task.model.eval()
-    with torch.no_grad():
-        losses = [box.loss(task, draw(step))[1] for step in range(min(EVALUATED, box.batches.held))]
-    return float(torch.stack(losses).mean())
+    loss, skilled = _passes(box, task)
+    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in task.model.modules()):
+        return Evaluation(loss, skilled)
+    task.model.train()
+    return Evaluation(loss, skilled, _passes(box, task)[1])
 
 
-def changed_batches(box: Sandbox, task: Task) -> Callable[[int], Any]:
-    """The box's batches as the (treated) task wants them."""
-    if isinstance(task.train, Changed):
-        change = task.train.change
-        return lambda step: change(box.batch(step))
-    return box.batch
+def _passes(box: Sandbox, task: Task) -> tuple[float, float | None]:
+    """Mean loss over passes without gradients, and the skill of what they predict."""
+    assert isinstance(task.model, nn.Module)
+    losses, outputs, targets = [], [], []
+    with torch.no_grad(), LossCalls() as recorder:
+        for batch in box.evaluation_batches():
+            batch = _changed(task, batch)
+            given, loss = forward(task, task.model, batch)
+            losses.append(loss)
+            if task.step is None and isinstance(given, Tensor) and isinstance(wanted := split(batch)[1], Tensor):
+                outputs.append(given)
+                targets.append(wanted)
+    mean = float(torch.stack(losses).mean())
+    if recorder.calls:
+        return mean, skill.of_calls(recorder.calls)
+    return mean, skill.of_outputs(outputs, targets) if len(outputs) == len(losses) else None
+
+
+def changed_batches(box: Sandbox, task: Task, seed: int = 0) -> Callable[[int], Any]:
+    """The box's batches as the (treated) task wants them; with another seed, those of epochs that nobody else sees."""
+    first = seed * OTHER_EPOCHS * (box.batches.per_epoch or box.batches.held)
+    return lambda step: _changed(task, box.batch(first + step))
+
+
+def _changed(task: Task, batch: Any) -> Any:
+    return task.train.change(batch) if isinstance(task.train, Changed) else batch
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,8 @@ def sgd(rate: float) -> Callable[..., torch.optim.Optimizer]:
 def test_every_cause_that_can_be_a_fault_is_planted() -> None:
     from _tasks import PLANTS
 
-    assert set(CHECKS) - set(PLANTS) <= {"underfitting"}, "a warning at most"
+    of_rows = {cause for cause, known in CHECKS.items() if known.judge.__module__ == "runtrue.checks.splits"}
+    assert set(CHECKS) - set(PLANTS) - of_rows <= {"underfitting"}, "a warning at most"
     assert set(PLANTS) <= set(CHECKS)
 
 

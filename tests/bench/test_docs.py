@@ -12,10 +12,11 @@ import pytest
 import typer
 
 import runtrue
-from runtrue import demos
+from runtrue import demos, settings
 from runtrue.checks import CHECKS
-from runtrue.cli.app import Format, app
+from runtrue.cli.app import CheckFormat, app
 from runtrue.diagnosis import limits
+from runtrue.pytest_plugin import Gate
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -62,7 +63,7 @@ def same_keys(shown: Any, real: Any, place: str) -> None:
 
 def test_options_and_formats_exist() -> None:
     group: Any = typer.main.get_command(app)
-    for page in ("index.md", "check.md", "lab.md"):
+    for page in ("index.md", "check.md", "lab.md", "gates.md"):
         for line in "".join(blocks(page, "console")).splitlines():
             command, *words = line.removeprefix("$ runtrue ").split()
             options = {option for parameter in group.commands[command].params for option in parameter.opts}
@@ -70,7 +71,31 @@ def test_options_and_formats_exist() -> None:
     table = text("check.md").split("| option | meaning |")[1].split("\n\n")[0]
     of_check = {option for parameter in group.commands["check"].params for option in parameter.opts}
     assert set(re.findall(r"`(--[a-z]+)`", table)) == {o for o in of_check if o.startswith("--")} - {"--help"}
-    assert re.findall(r"`([a-z]+)`", table.split("| `--format` |")[1].splitlines()[0]) == [f.value for f in Format]
+    assert re.findall(r"`([a-z]+)`", table.split("| `--format` |")[1].splitlines()[0]) == [f.value for f in CheckFormat]
+
+
+def test_the_tests_of_the_page_on_gates_pass(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"__name__": "docs"}
+    (block,) = blocks("gates.md", "python")
+    exec(compile(block, "docs/gates.md", "exec"), names)
+    tests = [name for name in names if name.startswith("test_")]
+    assert len(tests) == 2
+    for name in tests:
+        names[name](Gate(tmp_path, name))
+
+
+def test_the_commands_of_the_page_on_gates_exist(tmp_path: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    options = {option for parameter in group.commands["check"].params for option in parameter.opts}
+    commands = re.findall(r"runtrue check (\S+:\S+.*)", "".join(blocks("gates.md", "yaml")))
+    assert len(commands) == 2
+    for command in commands:
+        target, *words = command.split()
+        assert target == "train.py:task" and {word for word in words if word.startswith("--")} <= options
+        assert words[words.index("--format") + 1] in [f.value for f in CheckFormat]
+    (silencing,) = blocks("gates.md", "toml")
+    (tmp_path / "pyproject.toml").write_text(silencing, encoding="utf-8")
+    assert settings.nearest(tmp_path).skip == ("dead-units",)
 
 
 def test_numbers_are_those_of_the_code() -> None:

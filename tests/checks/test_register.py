@@ -32,7 +32,8 @@ CHECKED = (
     "non-finite-data", "inputs-not-scaled", "targets-not-scaled", "constant-inputs", "constant-targets",
     "labels-out-of-range", "init-too-small", "init-too-large", "init-symmetric", "vanishing-gradient",
     "exploding-gradient", "dead-units", "parameters-frozen", "parameters-not-optimized", "graph-detached",
-    "learning-rate-too-high", "learning-rate-too-low",
+    "learning-rate-too-high", "learning-rate-too-low", "labels-unrelated", "class-imbalance", "unshuffled-batches",
+    "repeated-examples", "train-val-overlap", "train-val-mismatch",
 )  # fmt: skip
 
 

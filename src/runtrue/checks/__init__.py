@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from runtrue.checks import architecture, data, optimizer, training, weights, wiring
+from runtrue.checks import (  # each fills the register
+    architecture,
+    data,
+    optimizer,
+    outputs,
+    regularization,
+    splits,
+    structure,
+    training,
+    weights,
+    wiring,
+)  # fmt: skip
 from runtrue.checks.registry import CHECKS, Check, rank
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
 
-__all__ = ["CHECKS", "Check", "architecture", "data", "judge_all", "optimizer", "rank", "training", "weights", "wiring"]
+__all__ = [
+    "CHECKS", "Check", "architecture", "data", "judge_all", "optimizer", "outputs", "rank", "regularization", "splits",
+    "structure", "training", "weights", "wiring",
+]  # fmt: skip
 
 CHECKS.update({cause: CHECKS.pop(cause) for cause in sorted(CHECKS, key=rank)})  # in the order of the stages
 

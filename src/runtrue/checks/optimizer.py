@@ -11,6 +11,7 @@ from runtrue.findings import Finding
 from runtrue.measure import Measurements
 
 STUCK = 0.1  # share of the baseline removed: under this a trial has shown no learning
+POOR = 0.6  # quality under which a training that had its whole plan may have had the wrong rate; a trial decides
 RISEN = 1.5  # loss at the end over the larger of start and baseline
 
 
@@ -27,7 +28,7 @@ def risen(m: Measurements) -> bool:
 def learning_rate_too_high(m: Measurements) -> Iterator[Finding]:
     """Steps overshoot: the loss rises, jumps, or sticks far above what a lower rate reaches (N3.2)."""
     curve = m.reference
-    if not curve.steps or m.progress >= STUCK:
+    if not curve.steps or m.quality >= POOR:
         return
     if risen(m):
         what = f"the loss rose from {curve.start:.4g} to {curve.end:.4g} in {curve.steps} steps"
@@ -46,7 +47,7 @@ def learning_rate_too_high(m: Measurements) -> Iterator[Finding]:
 def learning_rate_too_low(m: Measurements) -> Iterator[Finding]:
     """Steps are so small that the planned number of them cannot reach a good loss (N3.2)."""
     curve = m.reference
-    if not curve.steps or curve.diverged or risen(m) or m.progress >= STUCK:
+    if not curve.steps or curve.diverged or risen(m) or m.quality >= POOR:
         return
     yield Finding(
         "learning-rate-too-low",

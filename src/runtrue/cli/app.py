@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +25,17 @@ class Format(str, Enum):
     html = "html"
 
 
-Out = Annotated[Path | None, typer.Option("--out", help="Where to write the page (or the JSON).", show_default=False)]
+class CheckFormat(str, Enum):
+    text = "text"
+    json = "json"
+    html = "html"
+    junit = "junit"
+    sarif = "sarif"
+
+
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Where to write the page (or the JSON, JUnit, SARIF).", show_default=False)
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -44,23 +56,25 @@ def check(
     only: Annotated[list[str] | None, typer.Option(help="Look for this cause alone (may be repeated).")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="Do not look for this cause (may be repeated).")] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Apply the cures to a copy and check that.")] = False,
-    format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
+    format: Annotated[CheckFormat, typer.Option(help="What to print.")] = CheckFormat.text,
     out: Out = None,
     seed: Annotated[int, typer.Option(help="Of batches, dropout and new weights.")] = 0,
     device: Annotated[str | None, typer.Option(help="Move the model there first: cpu, cuda, cuda:1, mps.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List every cause that is looked for.")] = False,
-    explain: Annotated[str | None, typer.Option(help="Say what a cause means, and how it is recognised.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List every cause, and which of them are looked for.")] = False,
+    explain: Annotated[
+        str | None, typer.Option(help="Say what a cause means, and measure a sick and a healthy case.")
+    ] = None,
 ) -> None:
     """Check a task: train it for a moment, name what keeps it from learning, cure that, show the proof.
 
     Exit code 0: no fault. 1: a fault was found. 2: the call or the target is wrong.
     """
-    from runtrue.cli import checking
+    from runtrue.cli import causes, checking
 
     if list_:
-        checking.show_list()
-    elif explain:
-        checking.show_explanation(explain)
+        print(causes.listing())
+    elif explain is not None:
+        raise typer.Exit(causes.explain(explain))
     elif target is None:
         raise typer.BadParameter("name a target: file.py:name, package.module:name, or demo:NAME", param_hint="TARGET")
     else:
@@ -75,7 +89,7 @@ def lab(
     name: Annotated[
         str | None, typer.Argument(help="The experiment; without it, all are listed.", show_default=False)
     ] = None,
-    format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
+    format: Annotated[CheckFormat, typer.Option(help="What to print.")] = CheckFormat.text,
     out: Out = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds to average over.", show_default=False)] = None,
     data: Annotated[str | None, typer.Option(help="gaussian or fashion-mnist.", show_default=False)] = None,
@@ -95,4 +109,6 @@ def lab(
 
 def main() -> None:
     """Entry point of the command `runtrue`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a console or pipe that lacks a character shows "?" for it
+        sys.stdout.reconfigure(errors="replace")
     app()

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+import traceback
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from torch import nn
 
-from runtrue import diagnosis
+from runtrue import diagnosis, settings
 from runtrue.budget import Say
-from runtrue.checks import CHECKS
-from runtrue.cli import targets
-from runtrue.cli.output import cannot_write, fail, write_or_print
-from runtrue.report import Report
+from runtrue.cli import places, targets
+from runtrue.cli.forms import FORMS, Result
+from runtrue.cli.output import cannot_write, fail, progress, write_or_print
 from runtrue.report.text import print_report
 from runtrue.task import Task, TaskError
 
@@ -39,52 +39,82 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Exit code: 0 no fault, 1 fault, 2 the call or the target is wrong. Errors go to stderr in a few lines."""
+    """Exit code: 0 no fault, 1 fault, 2 anything else, also a failure of our own: a gate must not take that for a fault."""
     try:
         with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints must not mix with JSON
-            task = moved(targets.load(options.target), options.device)
-            report = diagnosis.check(
-                task,
-                budget=seconds(options.budget),
-                only=options.only,
-                skip=options.skip,
-                seed=options.seed,
-                progress=say,
-                name=options.target,
-            )
-            cured = recheck(task, report, options, say) if options.fix and report.faults else None
+            result = examine(options, say)
+        return show(result, options)
     except (TaskError, ValueError) as error:
         return fail(str(error))
     except KeyboardInterrupt:
         fail("stopped by Ctrl-C; nothing was changed")
         return 130
-    return show(report, options, cured)
+    except SystemExit as error:
+        return fail(f"the task ended the program while it was checked (exit {error.code})")
+    except Exception as error:  # noqa: BLE001 a traceback of ours would end with exit code 1, which means "fault"
+        return fail(own_failure(error))
 
 
-def show(report: Report, options: Options, cured: Report | None) -> int:
-    try:
-        if options.format == "json":
-            write_or_print(report.to_json(), options.out)
-        elif options.format == "html":
-            print(report.to_html(options.out or PAGE))
-        else:
-            print_report(report, Console())
-            if cured is not None:
-                print(f"\nafter the cure: {'no fault' if cured.ok else ', '.join(f.cause for f in cured.faults)}")
-            print(f"report: {report.to_html(options.out or PAGE)}")
-    except OSError as error:
-        if options.format == "json":  # what was found out must not be lost with the file
-            print(report.to_json())
-        return cannot_write(error, options.out or PAGE)
-    return 0 if report.ok else 1
-
-
-def recheck(task: Task, report: Report, options: Options, say: Say) -> Report:
-    """The cured copy, checked again."""
-    cured = diagnosis.fix(task, report, seed=options.seed)
-    return diagnosis.check(
-        cured.task, budget=seconds(options.budget), skip=options.skip, seed=options.seed, progress=say
+def examine(options: Options, say: Say) -> Result:
+    """Settings first, then the target: what is wrong with the call is said before anything of the user's is run."""
+    budget = seconds(options.budget)
+    choice = settings.choice(options.only, options.skip, settings.nearest(places.folder_of(options.target)))
+    task = moved(targets.load(options.target), options.device)
+    report = diagnosis.check(
+        task,
+        budget=budget,
+        only=choice.only,
+        skip=choice.skip,
+        seed=options.seed,
+        progress=say,
+        name=options.target,
     )
+    cured = None
+    if options.fix and report.faults:  # the cured copy, checked again
+        treated = diagnosis.fix(task, report, seed=options.seed).task
+        cured = diagnosis.check(treated, budget=budget, skip=choice.skip, seed=options.seed, progress=say)
+    return Result(options.target, report, choice, cured)
+
+
+def own_failure(error: Exception) -> str:
+    """One line for a failure that is nobody's but ours, with the place to report."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}"
+    said = " ".join(str(error).split())[:300]
+    return f"the check itself failed, which is an error in runtrue: {type(error).__name__}: {said} ({where})"
+
+
+def show(result: Result, options: Options) -> int:
+    """Write it where it was asked for. What was found out is not lost with a file that cannot be written: it goes to stdout."""
+    place = options.out or (Path("stdout") if options.format in FORMS else PAGE)
+    try:
+        if options.format in FORMS:
+            write_or_print(FORMS[options.format](result), options.out)
+        elif options.format == "html":
+            print(result.report.to_html(place))
+        else:
+            print_text(result)
+            print(f"report: {result.report.to_html(place)}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if options.format in FORMS and options.out is not None:
+            print(FORMS[options.format](result))
+        elif options.format == "html":
+            print_text(result)
+        return cannot_write(error, place)
+    return 0 if result.report.ok else 1
+
+
+def print_text(result: Result) -> None:
+    print_report(result.report, Console())
+    silenced = [f"{cause} ({said_by})" for cause, said_by in result.choice.silenced.items()]
+    if silenced:
+        print(f"\nnot looked for: {', '.join(silenced)}")
+    if result.cured is not None:
+        left = ", ".join(fault.cause for fault in result.cured.faults)
+        print(f"\nafter the cure: {left or 'no fault'}")
 
 
 def seconds(text: str) -> float:
@@ -106,33 +136,3 @@ def moved(task: Task, device: str | None) -> Task:
     except (RuntimeError, AssertionError) as error:
         raise TaskError(f"the model cannot be moved to {device!r}: {' '.join(str(error).split())[:200]}") from error
     return built
-
-
-@contextmanager
-def progress() -> Iterator[Say]:
-    """A line on stderr that says what is being tried and how much time is left; nothing when piped."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda what, left: None
-        return
-    with console.status("starting") as status:
-        yield lambda what, left: status.update(f"{what.replace('[', '(').replace(']', ')')}  ·  {left:.0f} s left")
-
-
-def show_list() -> None:
-    width = max(map(len, CHECKS))
-    for cause, known in CHECKS.items():
-        print(f"{cause:<{width}}  {known.meaning}")
-
-
-def show_explanation(cause: str) -> None:
-    known = CHECKS.get(cause)
-    if known is None:
-        try:
-            diagnosis.choose((cause,), ())
-        except ValueError as error:
-            raise SystemExit(fail(str(error))) from error
-        raise SystemExit(
-            fail(f"{cause} is a known cause, but this version has no check for it (`runtrue check --list`)")
-        )
-    print(f"{cause} ({known.stage})\n\n{known.explanation}")

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from rich.console import Console
+
+from runtrue.budget import Say
 
 
 def write_or_print(text: str, out: Path | None) -> None:
@@ -23,3 +29,14 @@ def fail(message: str) -> int:
 
 def cannot_write(error: OSError, path: Path) -> int:
     return fail(f"{path} could not be written: {error.strerror or error}; choose another place by --out")
+
+
+@contextmanager
+def progress() -> Iterator[Say]:
+    """A line on stderr that says what is being tried and how much time is left; nothing when piped."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda what, left: None
+        return
+    with console.status("starting") as status:
+        yield lambda what, left: status.update(f"{what.replace('[', '(').replace(']', ')')}  ·  {left:.0f} s left")

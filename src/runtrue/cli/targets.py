@@ -26,10 +26,14 @@ def load(target: str) -> Task:
     return _as_task(_find(_import(place), name, place), target)
 
 
+def is_file(place: str) -> bool:
+    """True if this part of a target names a file, and no module."""
+    return place.endswith(".py") or "/" in place or "\\" in place
+
+
 def _import(place: str) -> ModuleType:
-    looks_like_file = place.endswith(".py") or "/" in place or "\\" in place
     try:
-        return _import_file(Path(place)) if looks_like_file else _import_module(place)
+        return _import_file(Path(place)) if is_file(place) else _import_module(place)
     except TaskError:
         raise
     except SystemExit as error:
@@ -113,6 +117,8 @@ def _as_task(found: Any, target: str) -> Task:
         made = found()
     except TaskError:
         raise
+    except SystemExit as error:
+        raise TaskError(f"{target} ended the program (exit {error.code}) instead of returning a Task") from error
     except Exception as error:
         raise TaskError(f"{target} failed:\n{own_lines(error)}") from error
     if not isinstance(made, Task):

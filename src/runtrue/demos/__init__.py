@@ -6,7 +6,7 @@ that ships with runtrue. One module a family; importing this package fills the r
 
 from __future__ import annotations
 
-from runtrue.demos import basic
+from runtrue.demos import basic, outputs, splits, structure
 from runtrue.demos.register import DEMOS, demo, load
 
-__all__ = ["DEMOS", "basic", "demo", "load"]
+__all__ = ["DEMOS", "basic", "demo", "load", "outputs", "splits", "structure"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtrue.diagnosis.check import check, choose
+from runtrue.diagnosis.check import check, choose, ensure_known
 from runtrue.diagnosis.treatment import Treatment, fix
 
-__all__ = ["Treatment", "check", "choose", "fix"]
+__all__ = ["Treatment", "check", "choose", "ensure_known", "fix"]

@@ -44,14 +44,26 @@ def check(
 
 
 def choose(only: Iterable[str], skip: Iterable[str]) -> set[str]:
-    """The causes to look for. Raises ValueError for an id that does not exist, with the nearest that does."""
+    """The causes to look for. Raises ValueError for an id that does not exist, and if no id with a check is left."""
     only, skip = ((x,) if isinstance(x, str) else tuple(x) for x in (only, skip))
-    for cause in (*only, *skip):
+    ensure_known((*only, *skip))
+    chosen = (set(only) or set(CHECKS)) - set(skip)
+    if not chosen & set(CHECKS):  # a check that looks for nothing would pass everything
+        asked = f"only names {', '.join(only)}" if only else "every cause is asked for"
+        skipped = f" and skip takes away {', '.join(skip)}" if skip else ""
+        raise ValueError(
+            f"nothing is left to look for: {asked}{skipped} (`runtrue check --list` names what has a check)"
+        )
+    return chosen
+
+
+def ensure_known(causes: Iterable[str]) -> None:
+    """Raises ValueError for an id that does not exist, with the nearest that does."""
+    for cause in causes:
         if cause not in STAGE_OF:
             near = difflib.get_close_matches(cause, STAGE_OF, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"unknown cause id {cause!r}{hint} (`runtrue check --list` names all)")
-    return (set(only) or set(CHECKS)) - set(skip)
 
 
 def _told(box: Sandbox, measured: Measurements, seed: int) -> Measured:

@@ -15,7 +15,7 @@ from runtrue.budget import Budget
 from runtrue.checks import judge_all
 from runtrue.diagnosis import limits
 from runtrue.findings import Finding
-from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_batch, measure_data, measure_start
+from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_batch, measure_by_data, measure_data
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError
 
@@ -83,7 +83,7 @@ class Examination:
 
     def _start(self) -> Start:
         self.box.start()
-        start = measure_start(self.box)
+        start = measure_by_data(self.box)
         self.box.start()
         if start.no_gradient and start.outputs_have_gradient:
             raise TaskError(
@@ -115,12 +115,21 @@ class Examination:
         plan = self._plan(self.pace)
         self.budget.now(f"training it as it is for {plan.trial} steps")
         late = time.monotonic() + min(2 * self.share, self.budget.left)  # if the machine gets busy: fewer steps
-        reference = trials.run(self.box, steps=plan.trial, deadline=late)
+        reference = trials.run(self.box, steps=plan.trial, deadline=late, evaluate=True)
         self._add(reference=reference, plan=plan)
         if reference.steps >= limits.LEAST_STEPS:  # many steps tell the pace better than the few before them
             self.pace = reference.seconds / reference.steps
-        if self.measured.progress >= limits.STRUGGLING:
-            self.memorise()
+
+    @property
+    def saw_the_whole_plan(self) -> bool:
+        reference, plan = self.measured.reference, self.measured.plan
+        return reference.diverged or (plan.steps > 0 and limits.AHEAD * reference.steps >= plan.steps)
+
+    @property
+    def sound(self) -> bool:
+        """The untreated network trains."""
+        skilled = self.measured.reference.skill is not None
+        return self.measured.quality >= (limits.SOUND if skilled else limits.LEARNED)
 
     def _measure_pace(self) -> float:
         """Seconds a step, once warm, with the number of threads that is faster now."""
@@ -138,13 +147,14 @@ class Examination:
     def _plan(self, pace: float) -> Plan:
         epochs, per_epoch = self.box.task.epochs, self.box.batches.per_epoch or self.box.batches.held
         steps = per_epoch * epochs if epochs else max(limits.USUAL_EPOCHS * per_epoch, limits.USUAL_STEPS)
-        wanted = min(max(limits.FEW_STEPS, limits.FAST_SECONDS / pace), limits.MOST_STEPS, self.share / pace)
+        few = min(max(limits.FEW_STEPS, limits.FAST_SECONDS / pace), limits.MOST_STEPS, self.share / pace)
+        wanted = max(few, limits.WHOLE_SHARE * self.budget.seconds / pace)
         return Plan(steps, min(max(limits.LEAST_STEPS, int(wanted)), max(steps, 1)), epochs is not None)
 
     def train_longer(self, steps: int) -> None:
         """The untreated run again, with more steps; a run that was lost stays as it is."""
         if not self.measured.reference.diverged:
-            self._add(reference=trials.run(self.box, steps=steps, deadline=self.budget.end))
+            self._add(reference=trials.run(self.box, steps=steps, deadline=self.budget.end, evaluate=True))
 
     # -- the small set (N3.1)
 

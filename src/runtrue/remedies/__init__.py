@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from runtrue.remedies import data, optimizer, scaling, weights, wiring
+from runtrue.remedies import data, optimizer, outputs, regularization, scaling, splits, structure, weights, wiring
 from runtrue.remedies.registry import REMEDIES, remedies_for, remedy
 
-__all__ = ["REMEDIES", "data", "optimizer", "remedies_for", "remedy", "scaling", "weights", "wiring"]
+__all__ = [
+    "REMEDIES", "data", "optimizer", "outputs", "regularization", "remedies_for", "remedy", "scaling", "splits", "structure",
+    "weights", "wiring",
+]  # fmt: skip

@@ -14,6 +14,7 @@ from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import Wrapper
 from runtrue.task import Task
 
 MANY = 64  # features: beyond this a set is rather pixels of one unit than columns of many
@@ -35,12 +36,11 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.std
 
 
-class ScaledInputs(nn.Module):
+class ScaledInputs(Wrapper):
     """`network` behind a scaler for each input that needs one: raw inputs in."""
 
     def __init__(self, network: nn.Module, scalers: dict[str, Standardize]) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.places = tuple(scalers)
         self.scalers = nn.ModuleList(scalers.values())
 
@@ -55,15 +55,14 @@ class ScaledInputs(nn.Module):
         return self.network(*values, **keywords)
 
 
-class ScaledOutputs(nn.Module):
+class ScaledOutputs(Wrapper):
     """`network` learns standardized targets; in evaluation its outputs are in the user's units."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, network: nn.Module, mean: float, std: float) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 

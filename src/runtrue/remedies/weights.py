@@ -15,6 +15,7 @@ from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.remedies.wiring import optimizing_all
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import core
 from runtrue.tape import Tape, record
 from runtrue.task import Task, forward, split
 
@@ -91,8 +92,7 @@ NORMS = (
 
 def _with_norms(task: Task, names: tuple[str, ...]) -> Task:
     """Each named layer followed by a batch normalization; an optimizer that is built already is told of the new parameters."""
-    model = task.model
-    assert isinstance(model, nn.Module)
+    model = core(task.model)
     for name in names:
         layer = model.get_submodule(name)
         weight = layer.weight

@@ -15,6 +15,7 @@ from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.sandbox import Sandbox
+from runtrue.surgery import Wrapper
 from runtrue.task import Task
 
 
@@ -88,12 +89,11 @@ class _KeepGraph(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
 
 
-class Reattached(nn.Module):
+class Reattached(Wrapper):
     """A network whose forward pass keeps the graph, whatever its code says."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         if not torch.is_grad_enabled():
