@@ -91,15 +91,25 @@ def test_the_check_sees_other_batches_and_other_random_numbers() -> None:
         seen.append(float(batch[0].sum()))
         return F.mse_loss(model(batch[0]), batch[1])
 
-    task = Task(net, (X, Y), step=step, optimizer=partial(torch.optim.SGD, lr=0.01), batch_size=16)
+    loader = [(X[rows], Y[rows]) for rows in torch.arange(60).split(5)]  # twelve batches, in an order of their own
+    task = Task(net, loader, step=step, optimizer=partial(torch.optim.SGD, lr=0.01))
     with sandbox(task) as box:
         found = sweep.sweep(box, steps=8, factors=(), plan=8)
         assert found.proof is not None and found.proof.steps == 8
-        first = [box.batch(step)[0].sum().item() for step in range(8)]
-        other = [box.batch(step)[0].sum().item() for step in range(8, 16)]
+    sums = [float(batch.sum()) for batch, _ in loader]
+    first, other = sums[:8], [*sums[8:], *sums[:4]]
     batches = [value for value in seen if value in {*first, *other}]
     assert batches[:8] == first and batches[-8:] == other
     assert found.of_own is not None and found.proof.losses[:4] != found.of_own.losses[:4]
+
+
+def test_the_check_draws_new_weights_where_it_can() -> None:
+    """Of the whole set as one batch, the first loss tells the weights."""
+    for model, drawn in ((lambda: nn.Linear(4, 1), True), (nn.Linear(4, 1), False)):
+        with sandbox(linear().replace(model=model)) as box:
+            found = sweep.sweep(box, steps=8)
+        assert found.proof is not None and found.of_own is not None
+        assert (abs(found.proof.losses[0] - found.of_own.losses[0]) > 1e-3) == drawn
 
 
 def test_nothing_of_the_users_is_touched() -> None:

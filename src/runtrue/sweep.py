@@ -1,7 +1,8 @@
 """One task at several learning rates: judge the curves, suggest a rate, and check that rate by a longer run.
 
 A range test alone misleads: a rate that looks best over a few steps may not hold, or not on other batches. So the rate
-suggested here has been run again, longer, on other batches and with other dropout, and the curve of that run is returned.
+suggested here has been run again, longer, on other batches, and from other weights where the task can draw them; the curve of
+that run is returned.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 from runtrue import optimizers, rates, trials
 from runtrue.curves import end
-from runtrue.keeping import seed_all
 from runtrue.rates import JudgedCurve, RateCurve, Suggestion
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError
@@ -37,6 +37,8 @@ LONGER = 3
 """The checking run has this many times the steps of a curve, where the plan is that long."""
 RETRIES = 2
 """Rates that are checked after the first, each the next lower one, before the answer is that none holds."""
+ELSEWHERE = 1
+"""Added to the seed for the checking run."""
 FROM_ZERO = 0.01
 """Where to begin with a task whose own rate is 0: between the usual rates of Adam and of SGD."""
 
@@ -52,7 +54,7 @@ class Sweep:
     curves: tuple[JudgedCurve, ...]
     suggestion: Suggestion
     proof: Curve | None = None
-    """The run at the suggested rate, on other batches; None if there was no rate, or no time. If none held, the last one."""
+    """The longer run at the suggested rate; None if there was no rate, or no time. If none held, the last one."""
     constant: float | None = None
     seconds: float = 0.0
 
@@ -251,18 +253,20 @@ def lower(judged: Sequence[JudgedCurve], suggested: Suggestion) -> list[Suggesti
 
 
 def run_elsewhere(rig: Rig, curve: JudgedCurve, steps: int) -> Curve:
-    """A run at this curve's rate that begins with the batch after its last, and draws other random numbers."""
+    """A run at this curve's rate on other batches, with other random numbers, and from new weights where they can be drawn."""
+    apply = rig.treated(curve.rate / rig.base)
+    treat = rig.box.redrawn(rig.box.seed + ELSEWHERE, apply) or apply
     seen: list[Task] = []
 
-    def treat(task: Task) -> Task:
-        seed_all(rig.box.seed + 1)
-        seen.append(rig.treated(curve.rate / rig.base)(task))
+    def remembered(task: Task) -> Task:
+        seen.append(treat(task))
         return seen[-1]
 
     def batch(step: int) -> Any:
-        return trials.changed_batches(rig.box, seen[-1])(curve.steps + step)
+        """Begins behind the last batch of the curves: a loader that holds few batches has no other order."""
+        return trials.changed_batches(rig.box, seen[-1], ELSEWHERE)(curve.steps + step)
 
-    return trials.run(rig.box, treat, steps=steps, batch=batch, deadline=rig.deadline)
+    return trials.run(rig.box, remembered, steps=steps, batch=batch, seed=ELSEWHERE, deadline=rig.deadline)
 
 
 def same(a: float, b: float) -> bool:

@@ -176,15 +176,13 @@ def test_curves_as_claimed_hold() -> None:
         ({"high": line((0, 2.3), (40, 0.9), (120, 0.85))}, "b"),  # does not fall fast
         ({"high": line((0, 2.3), (3, 1.6), (120, 0.7))}, "b"),  # no plateau
         ({"high": line((0, 2.3), (3, 0.9), (120, 0.2))}, "b"),  # not above the good one
-        ({"low": line((0, 2.3), (20, 1.0), (120, 0.5))}, "c"),  # not slow
-        ({"good": line((0, 2.3), (12, 1.0), (120, 0.9))}, "abd"),
+        ({"low": line((0, 2.3), (20, 0.8), (120, 0.45))}, "c"),  # not slow
+        ({"good": line((0, 2.3), (12, 1.0), (120, 0.9))}, "bd"),
         ({"high": (2.3, math.nan), "good": (2.3, math.inf)}, "bcd"),
     ],
 )
 def test_every_part_can_fail(changed: dict[str, Sequence[float]], codes: str) -> None:
-    found = failed(drawn(), drawn(**changed))
-    assert set(codes) & set(found) or found == codes, found
-    assert found, "one seed that differs is enough"
+    assert failed(drawn(), drawn(**changed)) == codes, "one seed that differs is enough"
 
 
 def test_readings_by_hand() -> None:
