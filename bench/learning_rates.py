@@ -3,8 +3,9 @@
     python bench/learning_rates.py [SEEDS]
 
 First the judge's thresholds: short curves over four decades are judged, and each way to pick a rate out of the good ones is
-compared with what a three times longer run of another seed reaches at every rate. Then the sweep itself: from a healthy rate, a
-thousandth and a thousand times that, on tasks that learn, and on networks that cannot. Writes bench/results/learning_rates.json.
+compared with what a three times longer run of another seed reaches at every rate. Then the sweep itself: from a thousandth and
+from a thousand times a healthy rate, on networks that cannot learn, and on labels that were shuffled. Writes
+bench/results/learning_rates.json.
 """
 
 from __future__ import annotations
@@ -28,15 +29,14 @@ from runtrue.sweep import sweep
 TASKS = (
     ("mlp", "multi_class", "momentum"),
     ("mlp", "regression", "adam"),
-    ("mlp", "multi_label", "sgd"),
     ("cnn-batchnorm", "multi_class", "momentum"),
     ("transformer", "binary", "adamw"),
-    ("lstm", "multi_class", "adam"),
 )
 DEAD = ("zero-init", "tanh-small-init", "deep-sigmoid", "dead-relu", "nan-pixels")
+SHUFFLED = "shuffled labels"
 SHORT, LONG = 100, 300
 GRID = tuple(10 ** (power / 2) for power in range(-4, 5))
-WRONG = (1e-3, 1.0, 1e3)
+WRONG = (1e-3, 1e3)
 NEARS = (0.03, 0.05, 0.1, 0.15, 0.2)
 Picks = dict[str, Callable[[Sequence[rates.JudgedCurve]], rates.JudgedCurve]]
 PICKS: Picks = {
@@ -51,16 +51,18 @@ def main() -> None:
     torch.set_num_threads(1)
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     grids = [grid(name, seed) for name in TASKS for seed in range(seeds)]
-    thresholds = [row for near in NEARS for row in picked(near, grids)]
-    print(_common.table(list(thresholds[0]), [list(row.values()) for row in thresholds]))
-    found = [row for name in TASKS for seed in range(seeds) for row in swept(name, seed)]
-    print("\n" + _common.table(list(found[0]), [list(row.values()) for row in found]))
-    none = [row for name in DEAD for seed in range(seeds) for row in without(name, seed)]
-    print("\n" + _common.table(list(none[0]), [list(row.values()) for row in none]))
+    thresholds = shown([row for near in NEARS for row in picked(near, grids)])
+    found = shown([row for name in TASKS for seed in range(seeds) for row in swept(name, seed)])
+    none = shown([without(name, seed) for name in (*DEAD, SHUFFLED) for seed in range(seeds)])
     summary = summarised(grids, found, none)
-    print("\n" + _common.table(("figure", "value"), [[key, value] for key, value in summary.items()]))
+    print(_common.table(("figure", "value"), [[key, value] for key, value in summary.items()]))
     results = {"thresholds": thresholds, "sweeps": found, "dead": none, "summary": summary}
     print(f"\nwritten: {_common.write('learning_rates', results, seeds=seeds, short=SHORT, long=LONG)}")
+
+
+def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    print(_common.table(list(rows[0]), [list(row.values()) for row in rows]), "\n", flush=True)
+    return rows
 
 
 # -- thresholds
@@ -139,17 +141,21 @@ def removed(task: Task, seed: int) -> float:
     return -math.inf if curve.diverged else (constant - curve.end) / constant
 
 
-def without(name: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Networks for which the answer has to be that there is no rate."""
-    with sandbox(demos.load(name), seed) as box:
+def without(name: str, seed: int) -> dict[str, Any]:
+    """A task for which the answer has to be that there is no rate."""
+    with sandbox(shuffled(seed) if name == SHUFFLED else demos.load(name), seed) as box:
         found = sweep(box, constant=math.log(10), steps=SHORT)
-        yield {
-            "task": name,
-            "seed": seed,
-            "suggested": found.suggestion.rate,
-            "curves": len(found.curves),
-            "steps": box.steps,
-        }
+        ends = [end(curve.losses) for curve in found.curves if curve.lost_at is None]
+        share = 1 - min(ends) / math.log(10) if ends else math.nan
+        return {"task": name, "seed": seed, "suggested": found.suggestion.rate, "removed": share, "steps": box.steps}
+
+
+def shuffled(seed: int) -> Task:
+    """Labels that the images do not tell."""
+    task = _tasks.task("mlp", "multi_class", "momentum")
+    images, labels = task.train
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    return task.replace(train=(images, labels[order]))
 
 
 def summarised(
@@ -169,8 +175,9 @@ def summarised(
         "within a tenth of the healthy rate": len(near),
         "healthy rate, by verdict": dict(of_own),
         "least removed by the best rate of a grid": min(best),
-        "dead networks": len(none),
-        "dead networks with a rate": sum(row["suggested"] is not None for row in none),
+        "without a rate": len(none),
+        "of them with a suggestion": sum(row["suggested"] is not None for row in none),
+        "most removed without a rate": max(row["removed"] for row in none if not math.isnan(row["removed"])),
         "median steps of a sweep": statistics.median(row["steps"] for row in found),
     }
 
