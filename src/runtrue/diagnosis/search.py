@@ -73,7 +73,7 @@ class Search:
         for first, last in ((0, 2), (2, 4), (4, 6)):
             if self._is_sound(singles):
                 break
-            rates = self._rates(first, last)
+            rates = self._rates(first, last, singles)
             singles += self._wave(rates)
             if self._is_sound(singles):
                 break
@@ -117,15 +117,25 @@ class Search:
                 self.exam.rates.append(RateCurve(rate, candidate.trial.curve.losses))
         return found
 
-    def _rates(self, first: int, last: int) -> list[Pair]:
-        """The remedies from `first` to `last` of each suspicion of the rate, the likelier direction first."""
+    def _rates(self, first: int, last: int, singles: Sequence[Candidate]) -> list[Pair]:
+        """The remedies from `first` to `last` of each suspicion of the rate, but for the direction that does worse."""
         suspected = [f for f in self.suspects if f.cause in limits.RATES]
         if not self.exam.saw_the_whole_plan and any(f.cause == "learning-rate-too-low" for f in suspected):
             if self._plan_suffices is None:
                 self._plan_suffices = self.verify.plan_suffices()
             if self._plan_suffices:
                 suspected = [f for f in suspected if f.cause != "learning-rate-too-low"]
-        return [Pair(f, r) for f in suspected for r in self._rates_of(f)[first:last]]
+        tried = {
+            c.causes[0]: c.quality for c in sorted(singles, key=lambda c: c.quality) if c.causes[0] in limits.RATES
+        }
+        leading = max(tried.values(), default=-1.0)
+        found = {}
+        for finding in suspected:
+            behind = tried.get(finding.cause, leading) < leading - limits.MORE  # the other direction does better
+            for remedy in self._rates_of(finding)[first:last]:
+                if remedy.rate is None or not behind:
+                    found.setdefault(remedy.name, Pair(finding, remedy))
+        return list(found.values())
 
     def _rates_of(self, finding: Finding) -> list[Remedy]:
         remedies = self.remedies(finding)
