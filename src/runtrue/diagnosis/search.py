@@ -129,7 +129,7 @@ class Search:
             c.causes[0]: c.quality for c in sorted(singles, key=lambda c: c.quality) if c.causes[0] in limits.RATES
         }
         leading = max(tried.values(), default=-1.0)
-        found = {}
+        found: dict[str, Pair] = {}
         for finding in suspected:
             behind = tried.get(finding.cause, leading) < leading - limits.MORE  # the other direction does better
             for remedy in self._rates_of(finding)[first:last]:

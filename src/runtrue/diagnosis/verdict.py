@@ -145,7 +145,9 @@ class Diagnosis:
     def _after(self, remedies: Bundle, trial: Trial, best: Candidate | None) -> Measurements:
         """What the treated task is like: its first step, and the trial as its training."""
         measured = self.exam.measured
-        after = replace(measured, start=self.verify.start_of(remedies), reference=trial.curve, small=None)
+        start, penalty = self.verify.start_of(remedies), self.verify.penalty_behind(remedies)
+        start = replace(start, regularizers=replace(start.regularizers, penalty=penalty))
+        after = replace(measured, start=start, reference=trial.curve, small=None)
         if best is None or any(
             pair.finding.stage == "data" for pair in best.pairs
         ):  # what the network sees is another thing now
