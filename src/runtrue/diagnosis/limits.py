@@ -23,6 +23,7 @@ GAIN = {"fit": 0.1, "scale": 0.2, "rate": 0.25}
 SHARE_OF_CURED = {"fit": 1.0, "scale": 0.75, "rate": 0.6}
 """An untreated network that reaches more than this share of the cured one's quality is not sick, only slower."""
 NEAR = 0.05  # two qualities that differ by less are alike: the cause further upstream, the smaller change, is preferred
+MUCH = 0.4  # gained: the cause is found, and what is still missing may not be there to be had
 MORE = 0.1  # what a further remedy must add to be worth naming
 FEW_ROWS = 50  # a share of so few right answers is a matter of luck: several seeds
 CONFIRMED_BY = 2  # seeds beside the first, where a verdict needs them

@@ -70,24 +70,31 @@ class Search:
         weighty = [f for f in self.suspects if f.cause not in limits.LAST]
         singles = self._wave([Pair(f, r) for f in weighty for r in self.remedies(f)[:1]])
         together: list[Candidate] = []
+        best = self._top(singles)
         for first, last in ((0, 2), (2, 4), (4, 6)):
-            if self._is_sound(singles):
+            if best >= limits.SOUND:
                 break
             rates = self._rates(first, last, singles)
-            singles += self._wave(rates)
-            if self._is_sound(singles):
-                break
-            together += self._combined(self._bundle(weighty, singles), rates, alone=first == 0)
-            if self._is_sound(together):
-                break
-            others = [f for f in self.suspects if f.cause not in limits.RATES]
-            singles += self._wave(
-                [Pair(f, r) for f in others for r in self.remedies(f)[first // 2 + 1 : first // 2 + 2]]
-            )
+            if best < self._untreated + limits.MUCH:  # what cures much leaves little for a rate alone
+                singles += self._wave(rates)
+            if self._top(singles) < limits.SOUND:
+                together += self._combined(self._bundle(weighty, singles), rates, alone=first == 0)
+            if max(self._top(singles), self._top(together)) < limits.SOUND:
+                others = [f for f in self.suspects if f.cause not in limits.RATES]
+                singles += self._wave(
+                    [Pair(f, r) for f in others for r in self.remedies(f)[first // 2 + 1 : first // 2 + 2]]
+                )
+            before, best = best, max(self._top(singles), self._top(together))
+            if best >= self._untreated + limits.MUCH and best < before + limits.MORE:
+                break  # a good deal was gained, and this round added nothing
         return self._decided(self._preferred(singles), self._fewest(together))
 
-    def _is_sound(self, candidates: Sequence[Candidate]) -> bool:
-        return any(c.quality >= limits.SOUND for c in candidates)
+    @property
+    def _untreated(self) -> float:
+        return max(0.0, self.exam.measured.quality)
+
+    def _top(self, candidates: Sequence[Candidate]) -> float:
+        return max((c.quality for c in candidates), default=-1.0)
 
     def _decided(self, alone: Candidate | None, together: Candidate | None) -> Candidate | None:
         if together is None or (alone is not None and alone.quality > together.quality - limits.MORE):
