@@ -286,6 +286,16 @@ def test_an_activation_that_also_makes_the_output_is_not_exchanged() -> None:
     torch.testing.assert_close(model(X), torch.sigmoid(net.c(torch.relu(net.b(torch.relu(net.a(X)))))))
 
 
+def test_units_that_start_alike_are_left_to_their_own_remedy() -> None:
+    net: Any = chain(partial(nn.Softmax, dim=1))
+    nn.init.zeros_(net[0].weight)
+    nn.init.zeros_(net[0].bias)
+    nn.init.zeros_(net[2].weight)
+    (remedy,) = proposed("saturating-activation", task(net))
+    model: Any = treated(remedy, task(net)).model
+    assert not model[0].weight.any() and "'0'" not in remedy.code
+
+
 def test_residual_connections_stand_around_layers_of_equal_shape() -> None:
     sick = task(chain(nn.Sigmoid, depth=9))
     (remedy,) = proposed("vanishing-gradient", sick, "residual")
