@@ -175,7 +175,7 @@ def _he_code(layers: tuple[str, ...]) -> list[str]:
 # -- ways past the layers
 
 
-@remedy("vanishing-gradient", "exploding-gradient", "dead-units")
+@remedy("vanishing-gradient", "dead-units")
 def residual(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
     """Residual connections, y = x + F(x), around hidden layers with outputs of the shape of their inputs (He et al. 2015; N5)."""
     blocks = _blocks(measured, box)
