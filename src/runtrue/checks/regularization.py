@@ -18,7 +18,7 @@ DROPS = 0.7  # two layers at 0.7 keep 85 % of what 0 learns, at 0.8 73 %, at 0.9
 KEPT = 0.05  # share of the paths through all dropouts that is left: four layers at 0.5 keep 0.06 and learn, at 0.7 they do not
 COUNTED = 0.3  # dropouts weaker than this do not count for KEPT: a deep transformer has dozens of 0.1
 ON_INPUTS = 0.5  # the inputs are kept with 0.8 in Srivastava et al. 2014, section 7.3
-DIFFERS = 0.01  # ‖difference‖ of the outputs of two evaluation passes over ‖outputs‖: without dropout they are equal
+DIFFERS = 0.01  # ‖difference‖ of the outputs of two evaluation passes over ‖outputs‖: rounding gives 1e-6
 
 
 @check("regularization-too-strong", sick=structure.heavy_decay, healthy=structure.light_decay)
