@@ -146,12 +146,12 @@ def dead() -> nn.Module:
     return net
 
 
-def proposed(cause: str, sick: Task, words: str = "") -> list[Remedy]:
+def proposed(cause: str, sick: Task, words: str = "", losses: tuple[float, ...] = (2.0, 2.0)) -> list[Remedy]:
     """The remedies for a cause, as a check would propose them; those with `words` in their names."""
     with sandbox(sick) as box:
         start = measure_start(box)
         box.start()
-        measured = Measurements(measure_data(box), start, rate=0.05, reference=Curve((2.0, 2.0)))
+        measured = Measurements(measure_data(box), start, rate=0.05, reference=Curve(losses))
         found = [r for f in judge_all(measured, {cause}) for r in remedies_for(f, measured, box)]
     return [remedy for remedy in found if words in remedy.name]
 
@@ -284,6 +284,16 @@ def test_an_activation_that_also_makes_the_output_is_not_exchanged() -> None:
     model: Any = treated(remedy, sick).model
     net = model.network
     torch.testing.assert_close(model(X), torch.sigmoid(net.c(torch.relu(net.b(torch.relu(net.a(X)))))))
+
+
+def test_units_that_start_alike_are_left_to_their_own_remedy() -> None:
+    net: Any = chain(partial(nn.Softmax, dim=1))
+    nn.init.zeros_(net[0].weight)
+    nn.init.zeros_(net[0].bias)
+    nn.init.zeros_(net[2].weight)
+    (remedy,) = proposed("saturating-activation", task(net))
+    model: Any = treated(remedy, task(net)).model
+    assert not model[0].weight.any() and "'0'" not in remedy.code
 
 
 def test_residual_connections_stand_around_layers_of_equal_shape() -> None:
@@ -523,6 +533,9 @@ def test_a_step_that_puts_to_sleep_is_rewired() -> None:
 def test_momentum_and_adam_are_the_last_resort() -> None:
     names = [r.name for r in proposed(*SICK["plain SGD"][:1], SICK["plain SGD"][1]())]
     assert names[-2:] == ["momentum 0.9", "Adam at 0.001"]
+    lost = SICK["lost"][1]()
+    assert all("learning rate" in r.name for r in proposed("learning-rate-too-high", lost)), "the loss did not rise"
+    assert proposed("learning-rate-too-high", lost, losses=(2.0, 9.0))[-1].name == "Adam at 0.001"
     adam = task(chain(nn.ReLU), optimizer=partial(torch.optim.Adam, lr=1e-3))
     assert all("learning rate" in r.name for r in proposed("learning-rate-too-low", adam))
 
@@ -547,6 +560,6 @@ def test_another_optimizer_by_code_and_by_treatment(words: str, kind: type[torch
 
 def test_adamw_keeps_its_kind_of_decay() -> None:
     sick = task(chain(nn.ReLU), optimizer=partial(torch.optim.AdamW, lr=10.0, weight_decay=0.3))
-    (remedy,) = proposed("learning-rate-too-high", sick, "AdamW at 0.001")
+    (remedy,) = proposed("learning-rate-too-high", sick, "AdamW at 0.001", losses=(2.0, 9.0))
     for other in (executed(remedy, sick)["optimizer"], optimizer_of(treated(remedy, sick))):
         assert type(other) is torch.optim.AdamW and other.param_groups[0]["weight_decay"] == 0.3

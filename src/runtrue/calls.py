@@ -189,7 +189,7 @@ def dropout_call(
         units = _dropped_from(name, given.get("input"))
         p, training = given.get("p", 0.5), given.get("training", given.get("train", True))
     elif name in STACKED and len(args) == 9:  # (input, [sizes,] hx, weights, biases, layers, p, training, …)
-        first = 4 if isinstance(args[2], (list, tuple)) else 5
+        first = 5 if isinstance(args[3], (list, tuple)) else 4  # a packed sequence brings its sizes along
         layers, p, training = args[first : first + 3]
         p = p if layers > 1 else 0.0
     elif name == "multi_head_attention_forward":

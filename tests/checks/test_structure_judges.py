@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from runtrue import Task, datasets, nets
 from runtrue.calls import ActivationCall, DropoutCall, NormCall
 from runtrue.checks import judge_all
+from runtrue.checks.regularization import PULL
 from runtrue.facts import DataFacts
 from runtrue.findings import Finding, plain
 from runtrue.measure import Measurements, Start, measure_data, measure_start
@@ -555,8 +556,10 @@ def test_what_was_trained_before_may_sleep() -> None:
 def test_decay_that_outweighs_the_data(build: Callable[[], nn.Module]) -> None:
     for seed in SEEDS:
         found = one(findings(build, seed, optimizer=partial(torch.optim.SGD, lr=0.01, weight_decay=3.0)))
-        assert found.cause == "regularization-too-strong" and found.where == "optimizer" and found.evidence["pull"] > 1
-        assert "weight_decay=3 pulls" in found.message and "(limit 1)" in found.message
+        assert (
+            found.cause == "regularization-too-strong" and found.where == "optimizer" and found.evidence["pull"] > PULL
+        )
+        assert "weight_decay=3 pulls" in found.message and f"(limit {PULL:g})" in found.message
 
 
 def test_a_penalty_that_outweighs_the_data() -> None:
@@ -670,7 +673,7 @@ def test_more_of_it_is_never_less_ill() -> None:
     assert decay is not None
     base = Measurements(measured(perceptron).data, start)
     counts = []
-    for ratio in (0.5, 0.99, 1.01, 10.0, float("inf")):
+    for ratio in (0.5 * PULL, 0.99 * PULL, 1.01 * PULL, 10.0, float("inf")):
         held = replace(start.regularizers, decay=replace(decay, ratio=ratio))
         counts.append(len(judge_all(replace(base, start=replace(start, regularizers=held)), CAUSES)))
     assert counts == [0, 0, 1, 1, 1]

@@ -16,17 +16,10 @@ from runtrue.findings import Finding
 from runtrue.measure import Measurements, Start
 from runtrue.probes import Reading
 
-PASSES_LITTLE = (
-    0.01  # gradient at the first of three squashing layers over that at the output: Xavier tanh at 10 layers has 0.2
-)
-FEW_VALUES = (
-    4  # a channel: at 2 a BatchNorm MLP learned next to nothing, at 4 it kept 70 % of its twin's progress, at 8 all
-)
-NARROW = 4  # units: at most as many as come in; a hidden layer of 4 on 784 pixels stays at a third of what 32 reach
-NARROW_SHARE, NARROW_MOST = (
-    0.25,
-    16,
-)  # units a class, below which a hidden layer is narrow, and only up to so many units
+FEW_VALUES = 4  # a channel. An MLP with BatchNorm keeps a tenth of its twin's progress at 2, 0.7 at 4, 0.9 at 8
+NARROW = 4  # units of 784 pixels: 1 removes 0.35 of the loss (10 classes, 3 seeds), 2 0.62, 4 0.76, 8 0.84, 32 0.89
+NARROW_SHARE = 0.25  # units a class, below which a layer is narrow as well: 10 classes begin to suffer at 2 to 3 units
+NARROW_MOST = 16  # units: no layer with more is called narrow
 
 SOFTMAXES = ("softmax", "log_softmax")
 SIGMOIDS = ("sigmoid", "hardsigmoid", "logsigmoid")
@@ -95,7 +88,8 @@ def saturating_activation(m: Measurements) -> Iterator[Finding]:
     """
     soft, squashing = hidden_calls(m.start, SOFTMAXES), hidden_calls(m.start, SQUASHING)
     readings = {r.layer: r for r in m.start.layers}
-    sigmoids = {name for call in squashing if call.name in SIGMOIDS for name in call.layers}
+    sigmoid = [call for call in squashing if call.name in SIGMOIDS]
+    sigmoids = list(dict.fromkeys(name for call in sigmoid for name in call.layers))
     squashed = list(dict.fromkeys(name for call in squashing for name in call.layers))
     stuck = [n for n in squashed if n in readings and (readings[n].saturated_fraction or 0.0) > SATURATED]
     passed = passed_back(m)
@@ -107,9 +101,11 @@ def saturating_activation(m: Measurements) -> Iterator[Finding]:
         what = f"{share:.0f} % of the outputs of {stuck[0]} stand at the bounds of {readings[stuck[0]].activation}"
         what += f" (limit {100 * SATURATED:.0f} %)"
         where = stuck
-    elif len(sigmoids) > 1 or (len(squashed) > 2 and passed < PASSES_LITTLE):
-        what = f"{squashing[0].name} squashes {len(squashed)} hidden layers; {passed:.1e} of the gradient reaches the first"
-        where = squashed
+    elif len(sigmoids) > 1:
+        what = (
+            f"{sigmoid[0].name} squashes {len(sigmoids)} hidden layers; {passed:.1e} of the gradient reaches the first"
+        )
+        where = sigmoids
     else:
         return
     rows = [readings[name] for name in dict.fromkeys(where) if name in readings]

@@ -8,6 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from runtrue import optimizers
+from runtrue.checks.optimizer import risen
 from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
@@ -68,7 +69,12 @@ def add_momentum(finding: Finding, measured: Measurements, box: Sandbox) -> Iter
 
 @remedy("learning-rate-too-high", "learning-rate-too-low")
 def adam_instead(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
-    """Adam at 1e-3, the last resort: it finds a rate for each weight by itself (Kingma and Ba 2015)."""
+    """Adam at 1e-3, the last resort: it finds a rate for each weight by itself (Kingma and Ba 2015).
+
+    For a rate too high only where the loss rose: Adam also moves what is too slow, and would speak for the wrong cause.
+    """
+    if finding.cause == "learning-rate-too-high" and not risen(measured):
+        return
     now = box.optimizer(box.task)
     if isinstance(now, torch.optim.Adam) and optimizers.rate(now) == optimizers.DEFAULT_RATE:
         return

@@ -119,13 +119,18 @@ def leaky_instead(finding: Finding, measured: Measurements, box: Sandbox) -> Ite
 def _other_activations(
     calls: list[ActivationCall], kind: type[nn.Module], measured: Measurements, box: Sandbox
 ) -> Iterator[Remedy]:
-    """Modules are exchanged where every call of each is among `calls`; else the functions are."""
-    layers = tuple(dict.fromkeys(n for call in calls for n in call.layers if _is_plain(module_at(box.model, n))))
+    """Modules are exchanged where every call of each is among `calls`; else the functions are.
+
+    Layers whose units start alike keep their weights: that is an illness of its own, and has a remedy of its own.
+    """
+    alike = {r.layer for r in measured.start.layers if r.alike_rows}
+    front = dict.fromkeys(n for call in calls for n in call.layers if n not in alike)
+    layers = tuple(name for name in front if _is_plain(module_at(box.model, name)))
     places = tuple(dict.fromkeys(call.where for call in calls))
     elsewhere = {call.where for call in measured.start.activations if call not in calls}
     as_modules = all(call.module for call in calls) and not elsewhere & set(places)
     names = " and ".join(dict.fromkeys(call.name for call in calls))
-    title = f"{kind.__name__} instead of {names}, He weights in front"
+    title = f"{kind.__name__} instead of {names}" + ", He weights in front" * bool(layers)
 
     def treat(task: Task) -> Task:
         assert isinstance(task.model, nn.Module)
@@ -172,7 +177,7 @@ def _he_code(layers: tuple[str, ...]) -> list[str]:
 # -- ways past the layers
 
 
-@remedy("vanishing-gradient", "exploding-gradient", "dead-units")
+@remedy("vanishing-gradient", "dead-units")
 def residual(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
     """Residual connections, y = x + F(x), around hidden layers with outputs of the shape of their inputs (He et al. 2015; N5)."""
     blocks = _blocks(measured, box)
