@@ -37,8 +37,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sandbox", "outputs"),
     # 2: short controlled runs
     ("trials", "finetune", "regularizers"),
-    ("stacked", "splits", "sweep"),
+    ("stacked", "splits"),
     ("racing",),
+    ("sweep",),
     # 3: what is measured, and on what
     ("measure", "demos", "lab"),
     # 4 to 6: suspect, treat, prove

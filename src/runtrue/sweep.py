@@ -1,7 +1,8 @@
 """One task at several learning rates: judge the curves, suggest a rate, and check that rate by a longer run.
 
 A range test alone misleads: a rate that looks best over a few steps may not hold, or not on other batches. So the rate
-suggested here has been run again, longer, on other batches and with other dropout, and the curve of that run is returned.
+suggested here has been run again, longer, on other batches, and from other weights where the task can draw them; the curve of
+that run is returned.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from runtrue import optimizers, rates, trials
 from runtrue.curves import end
-from runtrue.keeping import seed_all
+from runtrue.racing import race
 from runtrue.rates import JudgedCurve, RateCurve, Suggestion
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError
@@ -37,6 +38,8 @@ LONGER = 3
 """The checking run has this many times the steps of a curve, where the plan is that long."""
 RETRIES = 2
 """Rates that are checked after the first, each the next lower one, before the answer is that none holds."""
+ELSEWHERE = 1
+"""Added to the seed for the checking run."""
 FROM_ZERO = 0.01
 """Where to begin with a task whose own rate is 0: between the usual rates of Adam and of SGD."""
 
@@ -52,7 +55,7 @@ class Sweep:
     curves: tuple[JudgedCurve, ...]
     suggestion: Suggestion
     proof: Curve | None = None
-    """The run at the suggested rate, on other batches; None if there was no rate, or no time. If none held, the last one."""
+    """The longer run at the suggested rate; None if there was no rate, or no time. If none held, the last one."""
     constant: float | None = None
     seconds: float = 0.0
 
@@ -84,10 +87,15 @@ class Rig:
 
         return apply
 
-    def train(self, factor: float, steps: int) -> None:
-        """The curve at this factor, if it is not there yet and there is time for it and for the check."""
-        if factor not in self.curves and self.left > (1 + LONGER) * self.pace * steps:
-            self.curves[factor] = trials.run(self.box, self.treated(factor), steps=steps, deadline=self.deadline)
+    def train(self, factors: Iterable[float], steps: int) -> None:
+        """The curves at these factors that are not there yet, side by side; as many as there is time for before the check."""
+        wanted = [factor for factor in factors if factor not in self.curves]
+        each = self.pace * steps
+        if each and self.left < math.inf:
+            wanted = wanted[: max(0, int(self.left / each) - LONGER)]
+        if wanted:
+            found = race(self.box, [self.treated(factor) for factor in wanted], steps=steps, deadline=self.deadline)
+            self.curves.update(zip(wanted, found, strict=True))
 
     @property
     def left(self) -> float:
@@ -134,8 +142,7 @@ def sweep(
     rate = rate_in_use(box, treat)
     rig = Rig(box, treat, rate or FROM_ZERO, rate == 0, deadline, constant)
     steps = begin_with(rig, own, wanted, steps)
-    for factor in wanted:
-        rig.train(factor, steps)
+    rig.train(wanted, steps)
     explore(rig, steps)
     judged = rig.judged()
     if not judged:
@@ -176,40 +183,42 @@ def begin_with(rig: Rig, own: Curve | None, wanted: Sequence[float], steps: int)
 
 
 def explore(rig: Rig, steps: int) -> None:
-    """More rates, one at a time, as the curves so far ask for them."""
+    """More rates, one or two at a time, as the curves so far ask for them."""
     while len(rig.curves) < MOST:
-        judged = rig.judged()
-        rate = next_rate(judged, rig.constant) if judged else None
         before = len(rig.curves)
-        if rate is not None:
-            rig.train(rate / rig.base, steps)
+        asked = next_rates(rig.judged(), rig.constant)
+        rig.train([rate / rig.base for rate in asked], steps)
         if len(rig.curves) == before:
             return
 
 
-def next_rate(judged: Sequence[JudgedCurve], constant: float | None = None) -> float | None:
-    """A rate that the curves leave open: beyond the edge if the best is there, else half a decade from the best.
+def next_rates(judged: Sequence[JudgedCurve], constant: float | None = None) -> list[float]:
+    """Rates that the curves leave open: beyond the edge if the best is there, else half a decade on each side of it.
 
-    Where none is good: one between low and high; else lower ones, until one is lost like the one above it, or does not
+    Where none is good: one between low and high; else lower ones, until one is lost like the one above it, or two do not
     move the loss at all: then it is not the rate. Higher ones only while none of those tried moves it.
     """
-    tried = [curve.rate for curve in judged]
     good = [curve for curve in judged if curve.verdict == "good"]
     if not good:
-        if {curve.verdict for curve in judged} == {"low"}:
-            return max(tried) * STRIDE
-        if (between := rates.gap(judged)) is not None:
-            return two_digits(math.sqrt(between[0] * between[1])) if between[1] > between[0] * HALF * SLACK else None
-        return min(tried) / 10 if rates.moves(judged, constant) and rates.lost_together(judged) is None else None
+        return [rate] if judged and (rate := without_good(judged, constant)) is not None else []
+    tried = [curve.rate for curve in judged]
     best = min(good, key=lambda curve: end(curve.losses)).rate
     above, below = [rate for rate in tried if rate > best], [rate for rate in tried if rate < best]
-    if not above:
-        return best * 10
-    if not below:
-        return best / 10
-    if min(above) > best * HALF * SLACK:
-        return two_digits(best * HALF)
-    return two_digits(best / HALF) if max(below) < best / HALF / SLACK else None
+    if not above or not below:
+        return [best * 10] * (not above) + [best / 10] * (not below)
+    far_above, far_below = min(above) > best * HALF * SLACK, max(below) < best / HALF / SLACK
+    return [two_digits(best * HALF)] * far_above + [two_digits(best / HALF)] * far_below
+
+
+def without_good(judged: Sequence[JudgedCurve], constant: float | None) -> float | None:
+    """The next rate where none of those tried is good."""
+    tried = [curve.rate for curve in judged]
+    if {curve.verdict for curve in judged} == {"low"}:
+        return max(tried) * STRIDE
+    if (between := rates.gap(judged)) is not None:
+        low, high = between
+        return two_digits(math.sqrt(low * high)) if high > low * HALF * SLACK else None
+    return min(tried) / 10 if rates.moves(judged, constant) and rates.lost_together(judged) is None else None
 
 
 def two_digits(rate: float) -> float:
@@ -251,18 +260,20 @@ def lower(judged: Sequence[JudgedCurve], suggested: Suggestion) -> list[Suggesti
 
 
 def run_elsewhere(rig: Rig, curve: JudgedCurve, steps: int) -> Curve:
-    """A run at this curve's rate that begins with the batch after its last, and draws other random numbers."""
+    """A run at this curve's rate on other batches, with other random numbers, and from new weights where they can be drawn."""
+    apply = rig.treated(curve.rate / rig.base)
+    treat = rig.box.redrawn(rig.box.seed + ELSEWHERE, apply) or apply
     seen: list[Task] = []
 
-    def treat(task: Task) -> Task:
-        seed_all(rig.box.seed + 1)
-        seen.append(rig.treated(curve.rate / rig.base)(task))
+    def remembered(task: Task) -> Task:
+        seen.append(treat(task))
         return seen[-1]
 
     def batch(step: int) -> Any:
-        return trials.changed_batches(rig.box, seen[-1])(curve.steps + step)
+        """Begins behind the last batch of the curves: a loader that holds few batches has no other order."""
+        return trials.changed_batches(rig.box, seen[-1], ELSEWHERE)(curve.steps + step)
 
-    return trials.run(rig.box, treat, steps=steps, batch=batch, deadline=rig.deadline)
+    return trials.run(rig.box, remembered, steps=steps, batch=batch, seed=ELSEWHERE, deadline=rig.deadline)
 
 
 def same(a: float, b: float) -> bool:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from runtrue import optimizers, trials
+from runtrue import optimizers, regularizers, trials
 from runtrue.diagnosis import limits
 from runtrue.diagnosis.examination import Examination
 from runtrue.findings import Outcome, Remedy
 from runtrue.measure import Start, measure_start
 from runtrue.racing import paces_of, race
+from runtrue.regularizers import Penalty
 from runtrue.task import Task
 from runtrue.trials import Curve
 
@@ -105,6 +106,15 @@ class Verification:
         start = measure_start(self.exam.box, all_of(remedies)(self.exam.box.start()))
         self.exam.box.start()
         return start
+
+    def penalty_behind(self, remedies: Bundle) -> Penalty | None:
+        """What the loss of the treated task adds to the data's: its pull may be another one now."""
+        if self.exam.measured.start.regularizers.penalty is None:
+            return None
+        task = regularizers.with_penalty(all_of(remedies)(self.exam.box.start()))
+        found = measure_start(self.exam.box, task).regularizers.penalty
+        self.exam.box.start()
+        return found
 
     # -- what a trial proves
 

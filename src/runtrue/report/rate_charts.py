@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,6 @@ from statistics import fmean
 
 from runtrue.rates import JudgedCurve
 from runtrue.report.charts import curve_rows, loss_axis, loss_curves, step_axis, step_reader, until_lost
-from runtrue.report.numbers import four_digits
 from runtrue.report.theme import BLUE, GREY, ORANGE, RED, Spec, spans_decades
 
 HEIGHT = 300
@@ -80,14 +80,19 @@ def rate_curves(judged: Sequence[JudgedCurve], constant: float | None = None) ->
 
 def checked_curve(curve: JudgedCurve, again: Sequence[float], constant: float | None = None) -> Spec:
     """The curve of the rate that was suggested, and the longer run on other batches that checked it."""
-    names = (f"{four_digits(curve.rate)} in the sweep", "a longer run, other batches")
+    names = (f"{rate_shown(curve.rate)} in the sweep", "a longer run, other batches")
     return loss_curves(curve.losses, again, constant, names=names)
 
 
 def line_of(curve: JudgedCurve) -> Line:
     kept = until_lost(curve.losses)
-    name = f"{four_digits(curve.rate)} {curve.verdict}"
+    name = f"{rate_shown(curve.rate)} {curve.verdict}"
     return Line(name, COLOURS[curve.verdict], kept, lost=len(kept) < len(curve.losses))
+
+
+def rate_shown(rate: float) -> str:
+    """0.02, 0.0005, 3e5: as short as can be, and without commas."""
+    return re.sub(r"e([+-])0?", lambda sign: "e" + sign[1].replace("+", ""), f"{rate:.3g}")
 
 
 def frame(lines: Sequence[Line], guess: Sequence[float]) -> Spec:

@@ -197,8 +197,8 @@ def proof(outcome: Outcome | None, sheet: Sheet) -> Lines:
     for name, loss, spark in zip(curves, losses, sparks, strict=True):
         yield Line(f"{name:9}  loss {loss:{column}}  ", indent=4, drawn=spark)
     if outcome.skill_before is not None and outcome.skill_after is not None:
-        told = f"Skill (0 like the best constant guess, 1 perfect): {shown(outcome.skill_before)} -> {shown(outcome.skill_after)}."
-        yield Line(told, indent=4)
+        ends = f"{shown(outcome.skill_before)} -> {shown(outcome.skill_after)}"
+        yield Line(f"Skill (0 like the best constant guess, 1 perfect): {ends}.", indent=4)
     if outcome.baseline is not None:
         yield Line(f"The best constant guess has loss {shown(outcome.baseline)}.", "dim", 4)
 

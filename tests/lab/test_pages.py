@@ -1,4 +1,4 @@
-"""The page of the experiment in a real browser: all figures drawn, nothing loaded, readable on a telephone and in the dark."""
+"""The pages of the experiments in a real browser: all figures drawn, nothing loaded, readable on a telephone and in the dark."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ FLAGS = [f"--{flag}" for flag in ("no-sandbox", "disable-gpu", "disable-quic", "
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 
 
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = lab.run("init", seeds=1)
-    return found.to_html(tmp_path_factory.mktemp("page") / "init.html")
+EXPERIMENTS: dict[str, tuple[int, dict[str, Any]]] = {
+    "init": (13, {"seeds": 1}),
+    "learning-rates": (1, {"seeds": 1, "steps": 240}),
+    "penalty": (2, {"seeds": 1, "steps": 60, "width": 50}),
+}
+"""Charts on the page, and settings for a short run, by name."""
+
+
+@pytest.fixture(scope="module", params=EXPERIMENTS)
+def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = lab.run(request.param, **EXPERIMENTS[request.param][1])
+    return found.to_html(tmp_path_factory.mktemp("page") / f"{request.param}.html")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +50,8 @@ def test_page(browser: Any, page_file: Path, scheme: str, width: int) -> None:
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
     page.goto(page_file.as_uri())
-    page.wait_for_function("document.querySelectorAll('.plot svg').length === 13")
+    charts, _ = EXPERIMENTS[page_file.stem]
+    page.wait_for_function(f"document.querySelectorAll('.plot svg').length === {charts}")
     assert said == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     spilled = page.evaluate("[...document.querySelectorAll('.plot')].map(box => box.scrollWidth - box.clientWidth)")
