@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from runtrue import batches as data
 from runtrue import optimizers, skill
+from runtrue.keeping import keep_random_state
 from runtrue.sandbox import Sandbox
 from runtrue.tape import LossCalls
 from runtrue.task import Task, TaskError, blame, forward, split
 
 FLUSH = 20  # steps between two looks at the curve: one transfer each, to stop a run that is lost
 TAIL = 0.2  # the share of a curve, at its end, whose mean is "the loss at the end"
+WORTH_LOOKING = 40  # steps: of a shorter run the whole is seen
 OTHER_EPOCHS = 100_003  # epochs between the orders of two seeds: no plan is that long
 RECENT = 5  # steps whose mean must reach a goal
 FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -89,12 +91,14 @@ def run(
     until: float | None = None,
     deadline: float = math.inf,
     evaluate: bool = False,
+    enough: float = math.inf,
     seed: int = 0,
 ) -> Curve:
     """Train from the initial state for `steps` steps, treated first if `treat` is given, and return the curve.
 
     batch: step -> batch, instead of the task's own. until: stop once the mean loss of a flush is at most this.
-    evaluate: also measure loss and skill in evaluation mode afterwards.
+    evaluate: also measure loss and skill in evaluation mode afterwards. enough: a skill at which to stop, looked for
+    at each quarter of the steps.
     seed: added to the sandbox's: other random numbers, and the batches in another order.
     deadline: `time.monotonic()` after which no further step is taken. The task is left as it was at the start.
     Raises TaskError only if the untreated task cannot take its first step; later errors end the curve.
@@ -109,14 +113,23 @@ def run(
         optimizer = box.optimizer(task)
         draw = batch or changed_batches(box, task, seed)
         waiting: list[Tensor] = []
+        looks = {quarter * steps // 4 for quarter in (1, 2, 3)} if steps >= WORTH_LOOKING else set()
         for step in range(steps):
             waiting.append(take_step(box, task, optimizer, draw(step)))
             late = time.monotonic() > deadline
             if late or len(waiting) == FLUSH or step == steps - 1 or len(losses) + len(waiting) <= 2:
                 losses += _flush(waiting)
                 if late or _is_over(losses, until):
+                    seen = Evaluation()
                     break
-        if evaluate and losses and math.isfinite(losses[-1]):
+            if enough < math.inf and step + 1 in looks:
+                seen = _look(box, task)
+                if seen.skill is not None and seen.skill >= enough:
+                    losses += _flush(waiting)
+                    break
+        else:
+            seen = Evaluation()
+        if evaluate and losses and math.isfinite(losses[-1]) and (seen.skill is None or seen.skill < enough):
             seen = _evaluate(box, task)
     except TaskError as failure:
         if treat is None and not losses:
@@ -139,6 +152,20 @@ class Evaluation:
     loss: float = math.nan
     skill: float | None = None
     skill_in_training: float | None = None
+
+
+def _look(box: Sandbox, task: Task) -> Evaluation:
+    """In the middle of a run, which goes on as if nobody had looked."""
+    assert isinstance(task.model, nn.Module)
+    modes = [(module, module.training) for module in task.model.modules()]
+    restore = keep_random_state()
+    try:
+        task.model.eval()
+        return Evaluation(*_passes(box, task))
+    finally:
+        for module, training in modes:
+            module.training = training
+        restore()
 
 
 def _evaluate(box: Sandbox, task: Task) -> Evaluation:
@@ -235,6 +262,8 @@ def _closure_step(box: Sandbox, task: Task, optimizer: torch.optim.Optimizer, ba
 
 
 def _flush(waiting: list[Tensor]) -> list[float]:
+    if not waiting:
+        return []
     values: list[float] = torch.stack([w.float() for w in waiting]).tolist()
     waiting.clear()
     return values

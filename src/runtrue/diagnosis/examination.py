@@ -120,7 +120,7 @@ class Examination:
         plan = self._plan(self.pace)
         self.budget.now(f"training it as it is for {plan.trial} steps")
         late = time.monotonic() + min(2 * self.share, self.budget.left)  # if the machine gets busy: fewer steps
-        reference = trials.run(self.box, steps=plan.trial, deadline=late, evaluate=True)
+        reference = trials.run(self.box, steps=plan.trial, deadline=late, evaluate=True, enough=limits.ENOUGH)
         self._add(reference=reference, plan=plan)
         if reference.steps >= limits.LEAST_STEPS:  # many steps tell the pace better than the few before them
             self.pace = reference.seconds / reference.steps
@@ -179,7 +179,11 @@ class Examination:
     def train_longer(self, steps: int) -> None:
         """The untreated run again, with more steps; a run that was lost stays as it is."""
         if not self.measured.reference.diverged:
-            self._add(reference=trials.run(self.box, steps=steps, deadline=self.budget.end, evaluate=True))
+            self._add(
+                reference=trials.run(
+                    self.box, steps=steps, deadline=self.budget.end, evaluate=True, enough=limits.ENOUGH
+                )
+            )
 
     # -- the small set (N3.1)
 

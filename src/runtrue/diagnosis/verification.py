@@ -72,7 +72,7 @@ class Verification:
 
     def _run(self, bundles: Sequence[Bundle], steps: int, end: float) -> list[Trial]:
         treats = [all_of(bundle) for bundle in bundles]
-        curves = race(self.exam.box, treats, steps=steps, deadline=end, evaluate=True)
+        curves = race(self.exam.box, treats, steps=steps, deadline=end, evaluate=True, enough=limits.ENOUGH)
         return [self._told(bundle, curve, steps) for bundle, curve in zip(bundles, curves)]
 
     def _told(self, remedies: Bundle, curve: Curve, steps: int) -> Trial:
@@ -145,7 +145,7 @@ class Verification:
         before, after = [exam.measured.quality], [tried.quality]
         for seed in range(1, limits.CONFIRMED_BY + 1):
             treats = [exam.box.redrawn(seed), exam.box.redrawn(seed, all_of(tried.remedies))]
-            twin, treated = race(exam.box, treats, steps=self.steps, seed=seed, evaluate=True)
+            twin, treated = race(exam.box, treats, steps=self.steps, seed=seed, evaluate=True, enough=limits.ENOUGH)
             before.append(exam.measured.quality_of(twin))
             after.append(exam.measured.quality_of(self._in_user_units(treated, tried.remedies)))
         mean = replace(tried, quality=sum(after) / len(after))
@@ -174,7 +174,7 @@ class Verification:
         exam.budget.now("giving the untreated network more time")
         wanted = exam.loss_at(goal * exam.measured.progress_of(cured.curve))
         end = time.monotonic() + limits.CATCH_UP_SHARE * max(0.0, exam.budget.left)
-        curve = trials.run(exam.box, steps=steps, until=wanted, deadline=end, evaluate=True)
+        curve = trials.run(exam.box, steps=steps, until=wanted, deadline=end, evaluate=True, enough=limits.ENOUGH)
         if cured.curve.skill is not None and curve.skill is not None:
             return exam.measured.quality_of(curve) >= goal * cured.quality
         return any(loss <= wanted for loss in (curve.end, curve.recent, curve.evaluated))
@@ -194,7 +194,14 @@ class Verification:
             if not exam.budget.fits(1.1 * exam.seconds(steps)):
                 return True
             exam.budget.now(f"looking ahead to step {exam.measured.plan.steps}")
-            curve = trials.run(exam.box, _faster(factor), steps=steps, deadline=exam.budget.end + 1, evaluate=True)
+            curve = trials.run(
+                exam.box,
+                _faster(factor),
+                steps=steps,
+                deadline=exam.budget.end + 1,
+                evaluate=True,
+                enough=limits.ENOUGH,
+            )
             if exam.measured.quality_of(curve) >= limits.STRUGGLING:
                 return True
         return False
