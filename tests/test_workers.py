@@ -221,7 +221,12 @@ def test_a_parent_that_ran_on_many_threads_can_fork_and_train() -> None:
 
 @needs_fork
 def test_children_have_one_thread() -> None:
-    assert set(forked([torch.get_num_threads] * 2, workers=2).values()) == {1}
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert forked([torch.get_num_threads] * 2, workers=2) == {0: 1, 1: 1}
+    finally:
+        torch.set_num_threads(threads)
 
 
 @needs_fork
@@ -431,6 +436,7 @@ def test_another_thread_does_not_fork(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_fork
 def test_a_job_may_have_jobs_of_its_own() -> None:
+    assert set(forked([workers.obstacle] * 2, workers=2).values()) == {"this is a worker process"}
     assert side_by_side([partial(side_by_side, squares(n), workers=2) for n in (2, 3)], workers=2) == [
         [0, 1],
         [0, 1, 4],

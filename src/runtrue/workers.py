@@ -273,7 +273,7 @@ def _collect(children: list[_Child], answers: dict[int, Any], deadline: float, p
             for child in [key.data for key in selector.get_map().values()]:
                 goes_on = child.read() if child in ready else child.gets_on(passed, patience)
                 for number, result in child.messages():
-                    with suppress(Exception):  # one that cannot be read is done again
+                    with suppress(Exception):  # many an exception cannot be unpickled: its job is done again
                         answers[number] = pickle.loads(result)
                 if not goes_on:
                     selector.unregister(child.results)
@@ -341,11 +341,7 @@ def _settle() -> None:
 def _packed(job: Callable[[], Any]) -> bytes:
     """The pickled result; nothing if it cannot be pickled, or if the job asked to end the process: the parent does it then."""
     try:
-        result = _attempt(job)
-        packed = pickle.dumps(result)
-        if isinstance(result, Failure):
-            pickle.loads(packed)  # exceptions with arguments of their own often do not survive
-        return packed
+        return pickle.dumps(_attempt(job))
     except BaseException:  # noqa: BLE001
         return b""
 
