@@ -361,8 +361,8 @@ def test_a_head_of_zeros_is_healthy() -> None:
         ({"high": 19.0}, 0),
         ({"high": 255.0}, 1),
         ({"low": -21.0}, 1),
-        ({"mean": 4.0}, 0),
-        ({"mean": 6.0}, 1),
+        ({"mean": 7.0}, 0),
+        ({"mean": 9.0}, 1),
         ({"low": 0.0, "high": 0.01, "mean": 0.005, "std": 0.003}, 1),
         ({"low": 0.0, "high": 1.0, "mean": 0.28, "std": 0.35}, 0),
         ({"feature_stds": (0.1, 1.0, 1.0, 1.0)}, 0),
@@ -382,7 +382,7 @@ def test_inputs(changes: dict[str, Any], count: int) -> None:
         ({"std": 9.0}, "mse_loss", 0),
         ({"std": 11.0}, "mse_loss", 1),
         ({"std": 11.0}, "cross_entropy", 0),
-        ({"mean": 6.0, "std": 1.0}, "l1_loss", 1),
+        ({"mean": 9.0, "std": 1.0}, "l1_loss", 1),
         ({"std": 1e-4}, "huber_loss", 1),
         ({"std": 11.0, "alike": True}, "mse_loss", 0),
         ({"std": 11.0, "floating": False}, "mse_loss", 0),
@@ -443,7 +443,15 @@ def test_constant_data() -> None:
 
 @pytest.mark.parametrize(
     ("start", "end", "high", "low"),
-    [(1.0, 0.5, 0, 0), (1.0, 0.89, 0, 0), (1.0, 0.95, 1, 1), (1.0, 1.4, 1, 1), (1.0, 1.6, 1, 0), (1.0, math.nan, 1, 0)],
+    [
+        (1.0, 0.2, 0, 0),
+        (1.0, 0.39, 0, 0),
+        (1.0, 0.45, 1, 1),
+        (1.0, 0.95, 1, 1),
+        (1.0, 1.4, 1, 1),
+        (1.0, 1.6, 1, 0),
+        (1.0, math.nan, 1, 0),
+    ],
 )
 def test_rates(start: float, end: float, high: int, low: int) -> None:
     measured = trained(start, end)

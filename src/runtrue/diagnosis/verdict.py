@@ -42,8 +42,12 @@ class Diagnosis:
         if not self.exam.measured.reference.steps and self.exam.measured.start.no_gradient is None:
             return []
         treatable = [f for f in suspects if self._is_worth_treating(f)]
-        harmless = [f.having(severity="note") for f in suspects if f not in treatable and f.cause in limits.FITS]
-        return self._treat(treatable) + harmless
+        others = [f for f in suspects if f not in treatable]
+        harmless = [f.having(severity="note") for f in others if f.cause in limits.FITS]
+        awake = [
+            self._with_remedy(f) for f in others if f.evidence.get("in_evaluation")
+        ]  # spoils what is predicted later
+        return [*self._treat(treatable), *awake, *harmless]
 
     def _is_worth_treating(self, finding: Finding) -> bool:
         """A network that learns well is left alone, the more so the lighter the suspicion."""
