@@ -86,15 +86,17 @@ class Ground:
     """What the curves are measured against."""
 
     start: float
-    """The loss of the untrained network, on the first batch."""
+    """The loss of the untrained network: of the first batch, or of all of them if the lowest rate left it as it is."""
     wobble: float
-    """By how much that loss depends on the batch."""
+    """By how much the loss of a batch depends on the batch."""
     level: float
     """The loss without learning: of the best constant guess, or at the start where that is not known or was better."""
+    doubt: float = 0.0
+    """Standard error of `level`."""
 
     def learned(self, loss: float, error: float) -> bool:
         """True if this loss is below what can be had without learning."""
-        return self.level - loss > max(LEARNED * abs(self.level), SIGMAS * error)
+        return self.level - loss > max(LEARNED * abs(self.level), SIGMAS * math.hypot(error, self.doubt))
 
     @property
     def ceiling(self) -> float:
@@ -151,10 +153,15 @@ def ground_of(ordered: Sequence[RateCurve], constant: float | None) -> Ground:
     """Start and noise of the batches as the lowest rate shows them: it moves least."""
     firsts = [curve.losses[0] for curve in ordered if curve.lost_at != 0]
     start = median(firsts) if firsts else math.nan
-    kept = [curve for curve in ordered if curve.lost_at is None]
-    trembles = typical_wobble(kept[0].losses) if kept else 0.0
-    better = constant is None or start < constant - SIGMAS * trembles
-    return Ground(start, trembles, start if better or constant is None else constant)
+    kept = [curve.losses for curve in ordered if curve.lost_at is None]
+    wobbles = typical_wobble(kept[0]) if kept else 0.0
+    ground = Ground(start, wobbles, start, doubt=wobbles)
+    if kept and ground.still(kept[0]):
+        start = fmean(kept[0])
+        ground = Ground(start, wobbles, start, doubt=wobbles / math.sqrt(len(kept[0])))
+    if constant is None or ground.start < constant - SIGMAS * ground.doubt:
+        return ground
+    return Ground(start, wobbles, constant)
 
 
 def verdict(curve: RateCurve, ordered: Sequence[RateCurve], ground: Ground) -> tuple[Verdict, str]:
