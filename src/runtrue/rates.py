@@ -29,15 +29,22 @@ Verdict = Literal["very high", "high", "good", "low", "unclear"]
 LEAST_STEPS = 5
 """Losses that a curve needs: three of them are its tail. A curve that was lost may be as short as it likes."""
 SIGMAS = 4.0
-"""Standard errors by which two ends must differ. The losses of a run hang together, so that 2 would be too few."""
+"""Standard errors by which two ends must differ. The losses of a run hang together, so that 2 would be too few. With 4, runs to
+the same end are all good, whatever their noise (tests/test_rates.py)."""
 NEAR = 0.1
-"""Share of what the best rate removed that a good one may lack."""
+"""Share of what the best rate removed that a good one may lack. Of curves of 100 steps, three to four of nine rates over four
+decades are then good. Of these the one that ends lowest lacks 0.6 % (at most 4 %) of the best in runs three times as long, the
+lowest rate 1.8 % (5 %), and 5 % (14 %) if this were 0.2 (bench/learning_rates.py: 4 tasks, 2 seeds)."""
 LEARNED = 0.05
-"""Share of the loss at the start (or of the best constant guess) that the best rate has to remove: under it none learned."""
+"""Share of the loss at the start (or of the best constant guess) that the best rate has to remove: under it none learned. In
+100 steps the best rate removed at least 0.74 of it on tasks that learn, and at most 0.025 where labels were shuffled, 0.000 where
+the network was dead (bench/learning_rates.py: 8 and 12 runs)."""
 RISEN = 0.1
-"""Share of the start by which a loss that rose ends above it."""
+"""Share of the start by which a loss that rose ends above it. No curve of a good or a low rate ended above its start at all, in
+27 sweeps of nine rates."""
 JUMPS = 0.25
-"""A tail jumps if a loss differs from the next by this share of all that can be removed (as a standard deviation) …"""
+"""A tail jumps if a loss differs from the next by this share of all that was removed (as a standard deviation) …  Curves of good
+rates: up to 0.14, in the same sweeps."""
 CALMER = 3.0
 """… and by this many times what it does at the calmest lower rate: batches that differ make every curve a band …"""
 COMPARABLE = 0.5
