@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import random
@@ -64,10 +65,20 @@ def paired(a: Sequence[float], b: Sequence[float]) -> dict[str, dict[str, float]
     }
 
 
-def write(name: str, results: Mapping[str, Any], **conditions: Any) -> Path:
-    """Writes `bench/results/NAME.json`: what was measured, how, with which versions and when."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927): right for shares near 0 and 1 too."""
+    if count == 0:
+        return 0.0, 1.0
+    share, weight = hits / count, z * z / count
+    centre = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(share * (1 - share) / count + weight / (4 * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def write(name: str, results: Mapping[str, Any], path: Path | None = None, **conditions: Any) -> Path:
+    """Writes `bench/results/NAME.json` (or `path`): what was measured, how, with which versions and when."""
+    path = path or RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     when = datetime.now(timezone.utc).isoformat(timespec="seconds")
     content = {"bench": name, "when": when, "versions": versions(), "conditions": conditions, "results": results}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

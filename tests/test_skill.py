@@ -21,6 +21,13 @@ def test_labels_by_hand() -> None:
     assert skill.of_labels(torch.full((5,), -1), labels) == skill.LOST
 
 
+def test_where_one_label_has_most_rows_rare_ones_count_as_much() -> None:
+    labels = torch.tensor([0] * 18 + [1] * 2)
+    assert skill.of_labels(torch.zeros(20, dtype=torch.long), labels) == pytest.approx(0.0)
+    alert = torch.tensor([0] * 12 + [1] * 8)  # right in 14 of 20, which is worse than always 0; recalls 12/18 and 1
+    assert skill.of_labels(alert, labels) == pytest.approx((12 / 18 + 1) / 2 * 2 - 1)
+
+
 def test_one_label_alone_tells_nothing() -> None:
     assert skill.of_labels(torch.tensor([3, 3]), torch.tensor([3, 3])) is None
     assert skill.of_numbers(torch.ones(4, 1), torch.ones(4, 1)) is None
@@ -37,10 +44,10 @@ def test_numbers_are_r_squared_output_by_output() -> None:
 
 
 def test_yes_or_no_is_told_apart_in_the_middle_or_at_zero() -> None:
-    wanted = torch.tensor([[0.0], [0.0], [0.0], [1.0]])
-    said = torch.tensor([[0.1], [0.2], [0.4], [0.6]])
+    wanted = torch.tensor([[0.0], [0.0], [0.0], [1.0], [1.0]])
+    said = torch.tensor([[0.1], [0.2], [0.4], [0.6], [0.7]])
     assert skill.of_numbers(said, wanted) == pytest.approx(1.0)
-    assert skill.of_numbers(said, wanted, threshold=0.0) == pytest.approx((0.25 - 0.75) / 0.25)  # all say yes
+    assert skill.of_numbers(said, wanted, threshold=0.0) == pytest.approx((0.4 - 0.6) / 0.4)  # all say yes
     signs = torch.tensor([[-1.0], [1.0], [1.0]])
     assert skill.of_numbers(signs * 0.3, signs) == pytest.approx(1.0)
 

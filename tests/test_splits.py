@@ -574,6 +574,14 @@ def test_labels_moved_by_a_row_are_found_in_every_form() -> None:
     assert right is not None and right.p_value <= 0.005 and right.shift == 0
 
 
+def test_in_a_series_the_row_before_proves_nothing() -> None:
+    """Whether the next step goes up cannot be told from the steps before; the step before that stands among the inputs."""
+    steps = torch.randn(400, generator=drawn(2))
+    windows = steps.unfold(0, 8, 1)[:-1]
+    found = facts_of(task(model=lambda: nn.Linear(8, 2), train=(windows, (steps[8:] > 0).long()))).relation
+    assert found is not None and found.p_value > 0.05 and found.shift == 0
+
+
 def test_rows_that_repeat_do_not_give_the_labels_away() -> None:
     """Copies of a row have the same label whatever it is: one of each counts."""
     labels = torch.randint(0, 3, (240,), generator=drawn(3))

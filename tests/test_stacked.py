@@ -142,7 +142,7 @@ class ReadsItsStatistics(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.norm.running_mean is not None
-        return self.last(self.norm(self.first(x.flatten(1))) - self.norm.running_mean.clone())  # type: ignore[no-any-return]
+        return self.last(self.norm(self.first(x.flatten(1))) - self.norm.running_mean.clone())
 
 
 def test_each_variant_has_its_own_buffers() -> None:
@@ -154,7 +154,7 @@ def test_each_variant_has_its_own_buffers() -> None:
 def test_a_loss_that_closes_over_the_model_sees_the_variant() -> None:
     task = a_task()
     assert isinstance(task.model, nn.Sequential)
-    net = task.model
+    net: Any = task.model
     with sandbox(task.replace(loss=lambda o, t: F.cross_entropy(o, t) + 0.1 * net[1].weight.square().sum())) as box:
         treats: list[Treat | None] = [initialised(1), faster(0.3), None]
         assert_alike(at_once(box, treats, steps=15), singly(box, treats, steps=15))

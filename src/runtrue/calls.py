@@ -5,6 +5,7 @@ Pure readers of one call of a torch function: its name, its arguments. The tape 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -94,6 +95,8 @@ class DropoutCall:
     layers_before: int
     """How many layers had run: 0 means that it drops inputs."""
     function: str = "dropout"
+    units: int = 0
+    """How many it chooses from, in one example; 0 where that was not seen."""
     goes_on: bool = False
     """A layer, an activation or the like takes in what is left; False: it drops the outputs themselves."""
 
@@ -169,13 +172,21 @@ def _as_made(mean: Tensor | None, variance: Tensor | None) -> bool:
         return not bool(mean.any()) and bool((variance == 1).all())
 
 
+def _dropped_from(name: str, x: Any) -> int:
+    """Of how many one example loses some: numbers, or whole channels."""
+    if not isinstance(x, Tensor) or x.dim() < 2:
+        return 0
+    return x.shape[1] if name != "dropout" else math.prod(x.shape[1:])
+
+
 def dropout_call(
     name: str, where: str, layers_before: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> DropoutCall | None:
     """Of any function that drops; None if this call is none, or cannot drop anything."""
-    p, training = 0.0, True
+    p, training, units = 0.0, True, 0
     if name in DROPOUTS:
         given = named_arguments(("input", "p", "training"), args, kwargs)
+        units = _dropped_from(name, given.get("input"))
         p, training = given.get("p", 0.5), given.get("training", given.get("train", True))
     elif name in STACKED and len(args) == 9:  # (input, [sizes,] hx, weights, biases, layers, p, training, …)
         first = 4 if isinstance(args[2], (list, tuple)) else 5
@@ -185,4 +196,6 @@ def dropout_call(
         p, training = (args[10] if len(args) > 10 else kwargs.get("dropout_p", 0.0)), kwargs.get("training", True)
     elif name == "scaled_dot_product_attention":
         p = named_arguments(("query", "key", "value", "attn_mask", "dropout_p"), args, kwargs).get("dropout_p", 0.0)
-    return DropoutCall(where, float(p), bool(training), layers_before, name, name not in DROPOUTS) if p else None
+    if not p:
+        return None
+    return DropoutCall(where, float(p), bool(training), layers_before, name, units, goes_on=name not in DROPOUTS)

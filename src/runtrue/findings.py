@@ -87,6 +87,8 @@ class Remedy:
     treat: Callable[[Any], Any] = field(compare=False, repr=False)
     rescales_loss: bool = False
     """True if the treated loss is in other units than the user's (targets were scaled)."""
+    rate: float | None = None
+    """The learning rate that it sets, if that is all it does."""
 
     def apply(self, task: Any) -> Any:
         """A treated copy of `task`; the task given is left as it is."""

@@ -68,6 +68,8 @@ class OutputFacts:
     """The loss is the sum over the batch, not the mean."""
     negated: bool = False
     """The loss is a known loss with its sign turned."""
+    as_given: bool = True
+    """What reached the loss function are the outputs themselves; False: the user's loss does something to them first."""
 
     @property
     def columns(self) -> int:
@@ -114,6 +116,9 @@ def measure(
         spreads=tuple(spreads),
         sums=bool(same) and same[0].options.get("reduction") == "sum",
         negated=value is not None and value > 0 and abs(loss + value) <= 1e-3 * value,
+        as_given=not isinstance(outputs, Tensor)
+        or outputs.shape != first.shape
+        or torch.equal(outputs.detach(), first),
     )
 
 

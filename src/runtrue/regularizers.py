@@ -5,6 +5,7 @@ Nothing here judges.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -131,6 +132,22 @@ def by_data(task: Task) -> Task:
     if task.step is not None:
         return task.replace(step=Parted(task.step, 1.0))
     return task.replace(loss=Parted(task.loss, 1.0)) if task.loss is not None else task
+
+
+def with_penalty(task: Task) -> Task:
+    """`by_data` undone, whatever was put around the loss since."""
+    return task.replace(loss=_whole(task.loss), step=_whole(task.step))
+
+
+def _whole(loss: Any) -> Any:
+    if isinstance(loss, Parted):
+        return loss.function if loss.weight == 1.0 else loss
+    inner = getattr(loss, "loss", None)
+    if not callable(inner) or (found := _whole(inner)) is inner:
+        return loss
+    other = copy.copy(loss)
+    other.loss = found
+    return other
 
 
 def overwritten(model: nn.Module, initial: dict[int, Tensor]) -> tuple[tuple[str, float], ...]:

@@ -73,13 +73,21 @@ def of_outputs(outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> float | 
 def of_labels(predicted: Tensor, labels: Tensor) -> float | None:
     """(accuracy - m) / (1 - m), where m is the share of the most frequent label; -1 stands for outputs that are no numbers.
 
+    Where one label has most of the rows (m past half way from an equal share to all), the same of the balanced accuracy (the
+    mean recall of the C labels, with m = 1 / C), if that is better: a network that knows rare labels may be right less often
+    than one that always says the same.
     predicted, labels: (N,) whole numbers; a prediction of -1 is wrong. None if there is but one label.
     """
     if labels.numel() == 0 or not bool((labels != labels[0]).any()):
         return None
-    most = float(torch.unique(labels, return_counts=True)[1].max()) / labels.numel()
-    right = float((predicted == labels).double().mean())
-    return LOST if bool((predicted < 0).all()) else (right - most) / (1 - most)
+    if bool((predicted < 0).all()):
+        return LOST
+    names, place, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    right = (predicted == labels).double()
+    most = float(counts.max()) / labels.numel()
+    recall = torch.zeros(len(names), dtype=torch.double).index_add_(0, place.cpu(), right.cpu()) / counts.cpu()
+    plain, chance = (float(right.mean()) - most) / (1 - most), 1 / len(names)
+    return max(plain, (float(recall.mean()) - chance) / (1 - chance)) if most > (1 + chance) / 2 else plain
 
 
 def of_numbers(predicted: Tensor, wanted: Tensor, threshold: float | None = None) -> float | None:
@@ -99,6 +107,8 @@ def of_numbers(predicted: Tensor, wanted: Tensor, threshold: float | None = None
     if bool(((wanted == low) | (wanted == high)).all()):
         line = (low + high) / 2 if threshold is None else threshold
         truth = wanted == high
+        if wanted.shape[1] == 1:
+            return of_labels((predicted > line).long().flatten(), truth.long().flatten())
         right = float(((predicted > line) == truth).double().mean())
         share = truth.double().mean(0)
         most = float(torch.maximum(share, 1 - share).mean())

@@ -16,7 +16,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -58,6 +58,8 @@ class Stack:
     buffers: dict[str, Tensor]
     made: tuple[Optimizer, ...]
     """The optimizer of each variant."""
+    seed: int = 0
+    """As of `trials.run`."""
 
     @property
     def count(self) -> int:
@@ -70,25 +72,28 @@ class Stack:
         batch: Callable[[int], Any] | None = None,
         until: float | None = None,
         deadline: float = math.inf,
+        evaluate: bool = False,
     ) -> list[Curve] | None:
         """As `trials.run` for each variant; None if they cannot be trained at once after all."""
         begin = time.monotonic()
         try:
-            rows = self._train(steps, batch or trials.changed_batches(self.box, self.task), until, deadline)
+            draw = batch or trials.changed_batches(self.box, self.task, self.seed)
+            curves = self._train(steps, draw, until, deadline, evaluate)
         except Exception:  # noqa: BLE001  vmap has its limits, and models have their ways: they are trained one by one then
             return None
         finally:
             self.box.start()
-        took = (time.monotonic() - begin) / self.count
-        return [Curve(tuple(row), took) for row in rows]
+        return [replace(curve, seconds=(time.monotonic() - begin) / self.count) for curve in curves]
 
-    def _train(self, steps: int, draw: Callable[[int], Any], until: float | None, deadline: float) -> list[list[float]]:
+    def _train(
+        self, steps: int, draw: Callable[[int], Any], until: float | None, deadline: float, evaluate: bool
+    ) -> list[Curve]:
         held = dict(self.box.model.named_parameters())
         leaves = {name: p.clone().requires_grad_(held[name].requires_grad) for name, p in self.parameters.items()}
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         losses_of, step_all = self._losses(), self._stepper(leaves)
-        rows: list[list[float]] = [[] for _ in range(self.count)]
-        going = list(rows)
+        curves = [Curve(())] * self.count
+        going: dict[int, list[float]] = {variant: [] for variant in range(self.count)}
         waiting: list[Tensor] = []
         for step in range(steps):
             losses = losses_of(leaves, buffers, draw(step))
@@ -97,15 +102,30 @@ class Stack:
             self.box.steps += self.count
             waiting.append(losses.detach())
             late = time.monotonic() > deadline
-            if late or len(waiting) == trials.FLUSH or step == steps - 1 or step < 2:
-                for row, new in zip(rows, torch.stack(waiting, 1).float().tolist()):
-                    if any(row is other for other in going):
-                        row += new
+            last = late or step == steps - 1
+            if last or len(waiting) == trials.FLUSH or step < 2:
+                rows: list[list[float]] = torch.stack(waiting, 1).float().tolist()
                 waiting.clear()
-                going = [row for row in going if not late and not trials._is_over(row, until)]
+                for variant, losses_so_far in list(going.items()):
+                    losses_so_far += rows[variant]
+                    if late or trials._is_over(losses_so_far, until) or last:
+                        curves[variant] = Curve(tuple(going.pop(variant)))
+                        if evaluate and math.isfinite(curves[variant].losses[-1]):
+                            curves[variant] = self._evaluated(curves[variant], variant, leaves | buffers)
                 if not going:
                     break
-        return rows
+        return curves
+
+    def _evaluated(self, curve: Curve, variant: int, values: dict[str, Tensor]) -> Curve:
+        """With what an evaluation of this variant, as it is now, tells."""
+        model = self.box.start().model
+        assert isinstance(model, nn.Module)
+        with torch.no_grad():
+            for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+                tensor.copy_(values[name][variant])
+        seen = trials._evaluate(self.box, self.task)
+        self.box.start()
+        return replace(curve, evaluated=seen.loss, skill=seen.skill, skill_in_training=seen.skill_in_training)
 
     def _losses(self) -> Callable[[dict[str, Tensor], dict[str, Tensor], Any], Tensor]:
         """(parameters, buffers, batch) -> one loss a variant. Random numbers in the forward pass raise."""
@@ -162,12 +182,11 @@ class _Whole(nn.Module):
         return forward(self._task, self.model, batch)[1]
 
 
-def stack(box: Sandbox, treats: Sequence[Treat | None]) -> Stack | None:
+def stack(box: Sandbox, treats: Sequence[Treat | None], seed: int = 0) -> Stack | None:
     """The task under each of these treatments, stacked; None if they differ in more than weights, buffers and rates."""
     try:
         structure = _structure(box.start().model)
-        variants = [_variant(box, treat, structure) for treat in treats]
-        return _stacked(box, variants)
+        return _stacked(box, [_variant(box, treat, seed, structure) for treat in treats], seed)
     except (*trials.FAILURES, TaskError):
         return None
     finally:
@@ -182,9 +201,10 @@ class _Variant:
     optimizer: Optimizer
 
 
-def _variant(box: Sandbox, treat: Treat | None, structure: list[Any]) -> _Variant:
+def _variant(box: Sandbox, treat: Treat | None, seed: int, structure: list[Any]) -> _Variant:
     """What a treatment made of the task. Raises ValueError if it cannot be stacked on the untreated structure."""
-    task = box.start() if treat is None else treat(box.start())
+    task = box.start(seed)
+    task = task if treat is None else treat(task)
     model = box.model
     if task.model is not model or not _same(_structure(model), structure):
         raise ValueError("the treatment changes the structure")
@@ -205,7 +225,7 @@ def _variant(box: Sandbox, treat: Treat | None, structure: list[Any]) -> _Varian
     return _Variant(task, parameters, {name: buffer.clone() for name, buffer in model.named_buffers()}, optimizer)
 
 
-def _stacked(box: Sandbox, variants: list[_Variant]) -> Stack:
+def _stacked(box: Sandbox, variants: list[_Variant], seed: int) -> Stack:
     first, *others = variants
     for other in others:
         if any(getattr(other.task, part) is not getattr(first.task, part) for part in ("loss", "step", "train")):
@@ -214,7 +234,7 @@ def _stacked(box: Sandbox, variants: list[_Variant]) -> Stack:
             raise ValueError("the optimizers differ in more than their rates")
     parameters = {name: torch.stack([v.parameters[name] for v in variants]) for name in first.parameters}
     buffers = {name: torch.stack([v.buffers[name] for v in variants]) for name in first.buffers}
-    return Stack(box, first.task, parameters, buffers, tuple(v.optimizer for v in variants))
+    return Stack(box, first.task, parameters, buffers, tuple(v.optimizer for v in variants), seed)
 
 
 def _settings(optimizer: Optimizer) -> list[Any]:

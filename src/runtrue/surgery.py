@@ -5,6 +5,7 @@ The sandbox restores structure and values; outside it, work on a copy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -64,7 +65,8 @@ def made(module: nn.Module) -> str:
     >>> made(nn.Linear(2, 3))
     'nn.Linear(in_features=2, out_features=3, bias=True)'
     """
-    return f"nn.{type(module).__name__}({module.extra_repr()})"
+    settings = re.sub(r"=([a-z]+)\b", r'="\1"', module.extra_repr())  # torch writes padding=same
+    return f"nn.{type(module).__name__}({settings})"
 
 
 class Residual(nn.Module):

@@ -80,6 +80,8 @@ SHAPERS = {
     "reshape_as", "expand", "expand_as", "getitem", "select", "narrow", "split", "chunk", "unbind", "identity",
 }  # fmt: skip
 """Functions after which the values are still what the activation made of them."""
+CLIPPERS = {"clamp", "clip", "clamp_min", "clamp_max", "nan_to_num"}
+"""Functions that change a few values at the edge: a guard in front of a logarithm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +221,7 @@ class Tape(TorchFunctionMode):
                 waiting.normalized = True
             self._mark(output, self._passed(name, inputs, _Source(before.waiting), before))
         else:
-            keeps = name.strip("_") in SHAPERS
+            keeps = name.strip("_") in SHAPERS or name in CLIPPERS
             plain = _Source(before.waiting, before.activation if keeps else None)
             self._mark(output, self._passed(name, inputs, plain, before))
             if not self._stack and len(inputs) > 1 and first.numel() > max(t.numel() for t in inputs):

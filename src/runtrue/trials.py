@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -176,22 +176,37 @@ def changed_batches(box: Sandbox, task: Task, seed: int = 0) -> Callable[[int], 
 
 
 def _changed(task: Task, batch: Any) -> Any:
-    return task.train.change(batch) if isinstance(task.train, Changed) else batch
+    return task.train.applied(batch) if isinstance(task.train, Changed) else batch
 
 
 @dataclass(frozen=True, eq=False)
 class Changed:
-    """Training data with a change made to every batch: how a remedy treats data without touching the user's."""
+    """Training data with a change made to every batch: how a remedy treats data without touching the user's.
+
+    `source` may be changed data too: changes are made from the inside out.
+    """
 
     source: Any
     change: Callable[[Any], Any]
+    includes_source: ClassVar[bool] = False
+    """`change` makes the changes of `source` itself."""
+
+    def applied(self, batch: Any) -> Any:
+        """What becomes of one of the user's own batches."""
+        if isinstance(self.source, Changed) and not self.includes_source:
+            batch = self.source.applied(batch)
+        return self.change(batch)
 
     def __iter__(self) -> Iterator[Any]:
         return (self.change(batch) for batch in self.source)
 
+    def __len__(self) -> int:
+        return len(self.source)
+
     def settled(self) -> Any:
         """The changed data in the form of the source: a pair of tensors stays one."""
-        return tuple(self.change(self.source)) if data.is_pair(self.source) else self
+        source = self.source.settled() if isinstance(self.source, Changed) else self.source
+        return tuple(self.change(source)) if data.is_pair(source) else Changed(source, self.change)
 
 
 def take_step(box: Sandbox, task: Task, optimizer: torch.optim.Optimizer, batch: Any) -> Tensor:

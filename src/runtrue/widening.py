@@ -27,26 +27,47 @@ _NORMS = (*_BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
 
 
 def widened(model: nn.Module, run: Callable[[], Any], width: Callable[[int], int]) -> list[Wide]:
-    """New modules for a model whose weight layers form a chain: each hidden width w becomes width(w), weights as torch leaves
-    them. `run` makes one forward pass. The model is left as it is; `put` each of the modules to widen it.
+    """New modules for a model whose weight layers form chains: each hidden width w becomes width(w).
 
-    Raises NotAChainError if the layers are no plain chain: one is called twice, shares its weight, works in groups, is of a class
-    of its own, or does not fit the one before.
+    Their weights are as torch leaves them. `run` makes one forward pass. A chain ends at a module of another kind (an LSTM, an
+    attention), and its last layer keeps its outputs. The model is left as it is; `put` each of the modules to widen it, and run
+    it: what functions do between the layers is not seen here.
+
+    Raises NotAChainError if a layer of a chain is called twice, shares its weight, works in groups, is of a class of its own, or
+    does not fit the one before; and if there is no hidden layer.
     """
-    order = _called(model, run)
-    layers = [i for i, (_, module) in enumerate(order) if isinstance(module, (nn.Linear, *_CONVS))]
+    chains: list[list[tuple[str, nn.Module]]] = [[]]
+    for name, module in _called(model, run):
+        if isinstance(module, (nn.Linear, *_CONVS, *_NORMS, nn.PReLU)):
+            chains[-1].append((name, module))
+        else:
+            chains.append([])
+    found = [wide for chain in chains for wide in _chain(chain, width)]
+    if not found:
+        raise NotAChainError("there is no hidden layer between two layers of a chain")
+    if len({wide.name for wide in found}) < len(found):
+        raise NotAChainError("a layer is called more than once")
+    old = [id(p) for wide in found for p in model.get_submodule(wide.name).parameters()]
+    others = [id(p) for _, m in model.named_modules(remove_duplicate=False) for p in m.parameters(recurse=False)]
+    if any(others.count(p) > 1 for p in old):
+        raise NotAChainError("layers share a weight")
+    return found
+
+
+def _chain(chain: list[tuple[str, nn.Module]], width: Callable[[int], int]) -> list[Wide]:
+    layers = [i for i, (_, module) in enumerate(chain) if isinstance(module, (nn.Linear, *_CONVS))]
     if len(layers) < 2:
-        raise NotAChainError("there is no hidden layer: the model has one layer with weights")
+        return []
     found: list[Wide] = []
-    before, before_new = _inputs(order[layers[0]][1]), _inputs(order[layers[0]][1])
+    before = before_new = _inputs(chain[layers[0]][1])
     for place, index in enumerate(layers):
-        name, layer = order[index]
+        name, layer = chain[index]
         repeat = _repeats(name, _inputs(layer), before)
         last = place == len(layers) - 1
         now = _outputs(layer)
         new = now if last else max(now, width(now))
         found.append(Wide(name, _layer(layer, before_new * repeat, new)))
-        between = order[index + 1 : layers[place + 1]] if new != now else []
+        between = chain[index + 1 : layers[place + 1]] if new != now else []
         found += [Wide(other, _between(other, module, layer, new)) for other, module in between]
         before, before_new = now, new
     return found
@@ -55,28 +76,17 @@ def widened(model: nn.Module, run: Callable[[], Any], width: Callable[[int], int
 def _called(model: nn.Module, run: Callable[[], Any]) -> list[tuple[str, nn.Module]]:
     """Modules with parameters of their own, and normalizations without, in the order of their calls."""
     names = {module: name for name, module in model.named_modules()}
-    holders = [m for m in names if next(m.parameters(recurse=False), None) is not None]
     order: list[tuple[str, nn.Module]] = []
     hooks = [
         module.register_forward_hook(lambda m, *_: order.append((names[m], m)))
         for module in names
-        if module in holders or isinstance(module, _NORMS)
+        if isinstance(module, _NORMS) or next(module.parameters(recurse=False), None) is not None
     ]
     try:
         run()
     finally:
         for hook in hooks:
             hook.remove()
-    if len({name for name, _ in order}) < len(order):
-        raise NotAChainError(
-            f"{next(n for n, _ in order if sum(n == m for m, _ in order) > 1)} is called more than once"
-        )
-    held = [id(p) for module in holders for p in module.parameters(recurse=False)]
-    if len(set(held)) < len(held):
-        raise NotAChainError("layers share a weight")
-    idle = [names[m] for m in holders if (names[m], m) not in order]
-    if idle:
-        raise NotAChainError(f"{idle[0] or 'the model itself'} holds parameters and was not called")
     return order
 
 

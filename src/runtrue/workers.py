@@ -18,6 +18,7 @@ import os
 import pickle
 import selectors
 import signal
+import statistics
 import struct
 import sys
 import threading
@@ -37,8 +38,9 @@ from runtrue.keeping import undisturbed
 T = TypeVar("T")
 
 PATIENCE = 600.0  # seconds for one job: a loop without end is as busy as work is. Callers mostly know better
-STILL = 10.0  # seconds asleep without any use of the CPU: it waits for a lock that nobody will open
+STILL = 5.0  # seconds asleep without any use of the CPU: it waits for a lock that nobody will open
 TICK = 0.25  # seconds between two looks at the children; results are read as they come
+SAMPLES, BETWEEN = 9, 2e-3  # looks at what runs on the machine, and seconds between them
 MOST = 16_384  # jobs: their numbers, 4 bytes each, fill a pipe of 64 KiB
 _NUMBER, _HEADER = struct.Struct("<I"), struct.Struct("<IQ")  # a job; a job and the length of its result
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
@@ -124,6 +126,21 @@ def cores() -> int:
     bound = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     quotas = [int(quota) / int(period) for quota, period in map(str.split, _limits("cpu.max")) if quota != "max"]
     return max(1, int(min([bound, *quotas])))
+
+
+def free_cores() -> int:
+    """Cores of this process that nobody else uses just now; at least one.
+
+    Where another process runs on a core, a second one of ours does not get it: it shares what the first one has (Linux
+    divides the time between sessions before it divides it between processes: sched(7), autogroup).
+    """
+    running: list[int] = []
+    with suppress(OSError, ValueError, IndexError):
+        for _ in range(SAMPLES):
+            running.append(int(Path("/proc/stat").read_text(encoding="ascii").split("procs_running")[1].split()[0]))
+            time.sleep(BETWEEN)
+    others = statistics.median_low(running) - 1 if running else 0
+    return max(1, min(cores(), (os.cpu_count() or 1) - others))
 
 
 def free_memory() -> float:

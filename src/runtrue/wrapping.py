@@ -74,14 +74,31 @@ class ReactivatedLoss:
             return self.loss(outputs, targets)
 
 
+class _Align(TorchFunctionMode):
+    """Two tensors of as many numbers in other shapes, which torch would broadcast, meet in the shape of the first."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        if len(args) > 1 and self._apart(args[0], args[1]):
+            args = (args[0], args[1].reshape(args[0].shape), *args[2:])
+        elif args and self._apart(args[0], named.get("target")):
+            named["target"] = named["target"].reshape(args[0].shape)
+        return func(*args, **named)
+
+    def _apart(self, one: Any, other: Any) -> bool:
+        both = isinstance(one, Tensor) and isinstance(other, Tensor)
+        return both and one.dim() > 0 < other.dim() and one.shape != other.shape and one.numel() == other.numel()
+
+
 class SameShape:
-    """A loss whose targets take the shape of the outputs."""
+    """A loss in which outputs meet targets in one shape, wherever in it they meet."""
 
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
 
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
-        return self.loss(outputs, targets.reshape(outputs.shape))
+        with _Align():
+            return self.loss(outputs, targets)
 
 
 class Turned:
@@ -118,6 +135,16 @@ def log_of_shares(outputs: Tensor, targets: Tensor) -> Tensor:
 def classes_of_shares(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of raw outputs (N, C) with one-hot rows or shares (N, C)."""
     return F.cross_entropy(outputs, targets.reshape(outputs.shape))
+
+
+def numbers(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of any shape."""
+    return F.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
+
+
+def labels(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of raw outputs (N, C, …) with labels (N, …)."""
+    return F.cross_entropy(outputs, targets)
 
 
 def yes_or_no(outputs: Tensor, targets: Tensor) -> Tensor:

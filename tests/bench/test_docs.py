@@ -100,11 +100,15 @@ def test_the_commands_of_the_page_on_gates_exist(tmp_path: Path) -> None:
 
 def test_numbers_are_those_of_the_code() -> None:
     guide = " ".join(text("check.md").split())
+    ceiling, gain = limits.CEILING, limits.GAIN
     for said in (
-        f"removes {100 * limits.LEARNED:.0f} % of the loss of the best constant prediction",
-        f"at least {100 * limits.GAIN:.0f} % more of that loss than its untreated twin",
-        f"at most {100 * limits.REMAINS:.0f} % of what the twin has left",
-        f"more than {limits.SIGMAS:g} times the noise",
+        f"At a skill of {limits.SOUND:g} (or {100 * limits.LEARNED:.0f} % of that loss) the network trains",
+        f"up to a skill of {ceiling['fit']:g}, what is seen in the size of a number up to {ceiling['scale']:g}",
+        f"and a learning rate up to {ceiling['rate']:g}",
+        f"must add {gain['fit']:g}, {gain['scale']:g} or {gain['rate']:g} to the skill",
+        f"leave at most {100 * limits.REMAINS:.0f} % of what was missing",
+        f"fewer than {limits.FEW_ROWS} examples",
+        f"no more than {100 * limits.WHOLE_SHARE:.0f} % of it is trained as a whole",
         f"may take {100 * limits.TRIAL_SHARE:.0f} % of it: at least {limits.LEAST_STEPS} steps, as a rule {limits.FEW_STEPS}",
     ):
         assert said in guide, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,12 +11,18 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from runtrue import Task, datasets, nets
+from runtrue.calls import ActivationCall, DropoutCall, NormCall
 from runtrue.checks import judge_all
-from runtrue.findings import Finding
-from runtrue.measure import Measurements, measure_data, measure_start
+from runtrue.facts import DataFacts
+from runtrue.findings import Finding, plain
+from runtrue.measure import Measurements, Start, measure_data, measure_start
+from runtrue.probes import Reading
+from runtrue.regularizers import Decay, Penalty, Regularizers
 from runtrue.sandbox import sandbox
 from runtrue.surgery import Residual
 
@@ -667,3 +674,50 @@ def test_more_of_it_is_never_less_ill() -> None:
         held = replace(start.regularizers, decay=replace(decay, ratio=ratio))
         counts.append(len(judge_all(replace(base, start=replace(start, regularizers=held)), CAUSES)))
     assert counts == [0, 0, 1, 1, 1]
+
+
+ANY = st.floats(width=32)
+WHERE = st.sampled_from(["", "a", "b.0"])
+REGULARIZERS = st.builds(
+    Regularizers,
+    norms=st.lists(
+        st.builds(NormCall, WHERE, st.just(("a",)), st.booleans(), st.integers(0, 5), st.integers(0, 5), st.booleans()),
+        max_size=2,
+    ).map(tuple),
+    dropouts=st.lists(
+        st.builds(DropoutCall, WHERE, st.floats(0, 1), st.booleans(), st.integers(0, 3), goes_on=st.booleans()),
+        max_size=3,
+    ).map(tuple),
+    penalty=st.none() | st.builds(Penalty, ANY, ANY, ANY, ANY, st.booleans()),
+    decay=st.none() | st.builds(Decay, ANY, ANY, ANY, st.booleans()),
+    active_in_evaluation=st.sampled_from([(), (DropoutCall("", 0.5, True, 1),)]),
+    evaluation_spread=ANY,
+    training=st.booleans(),
+    overwritten=st.lists(st.tuples(st.just("a.weight"), ANY), max_size=2).map(tuple),
+)
+CALLS = st.builds(
+    ActivationCall, st.sampled_from(["relu", "softmax", "sigmoid", "tanh"]), WHERE, st.integers(0, 3),
+    st.sampled_from([(), ("a",), ("a", "b", "c")]), st.booleans(), st.booleans(), st.booleans(),
+)  # fmt: skip
+FED = st.sampled_from([(), ("a",), ("a", "b"), ("unknown",)])
+READINGS = st.builds(
+    Reading, st.sampled_from("abc"), st.sampled_from(["linear", "conv", "recurrent"]), st.sampled_from([None, "tanh"]),
+    st.booleans(), st.integers(0, 20), st.integers(0, 20), st.just(1), st.booleans(), signal_norm=st.none() | ANY,
+    fed_by=FED, softly_fed_by=FED,
+    saturated_fraction=st.none() | ANY, grouped=st.booleans(), channels_in=st.integers(0, 20),
+)  # fmt: skip
+STARTS = st.builds(
+    Start,
+    layers=st.lists(READINGS, max_size=4).map(tuple),
+    activations=st.lists(CALLS, max_size=3).map(tuple),
+    regularizers=REGULARIZERS,
+    error=st.sampled_from([None, "Expected more than 1 value per channel when training", "no"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STARTS)
+def test_no_number_makes_a_judge_raise(start: Start) -> None:
+    for finding in judge_all(Measurements(DataFacts((), None, 2), start), CAUSES):
+        assert finding.message and finding.where and finding.severity in ("fault", "warning")
+        json.dumps(plain(finding.evidence), allow_nan=False)

@@ -7,6 +7,7 @@ from collections.abc import Container
 from runtrue.checks import (  # each fills the register
     architecture,
     data,
+    labels,
     optimizer,
     outputs,
     regularization,
@@ -21,8 +22,8 @@ from runtrue.findings import Finding
 from runtrue.measure import Measurements
 
 __all__ = [
-    "CHECKS", "Check", "architecture", "data", "judge_all", "optimizer", "outputs", "rank", "regularization", "splits",
-    "structure", "training", "weights", "wiring",
+    "CHECKS", "Check", "architecture", "data", "judge_all", "labels", "optimizer", "outputs", "rank", "regularization",
+    "splits", "structure", "training", "weights", "wiring",
 ]  # fmt: skip
 
 CHECKS.update({cause: CHECKS.pop(cause) for cause in sorted(CHECKS, key=rank)})  # in the order of the stages

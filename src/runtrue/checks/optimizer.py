@@ -34,6 +34,8 @@ def learning_rate_too_high(m: Measurements) -> Iterator[Finding]:
         what = f"the loss rose from {curve.start:.4g} to {curve.end:.4g} in {curve.steps} steps"
     else:
         what = f"the loss stays at {curve.end:.4g} after {curve.steps} steps"
+    if m.start.outputs is not None and m.start.outputs.sums:
+        what += f" (it is summed over batches of {m.data.batch_size}, which multiplies the steps of SGD by that)"
     yield Finding(
         "learning-rate-too-high",
         "warning",

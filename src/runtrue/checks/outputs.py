@@ -20,6 +20,8 @@ CLASS_LOSSES = ("cross_entropy", "nll_loss")
 BINARY_LOSSES = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 NUMBER_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 UNREACHED = 0.02  # share of the targets out of reach: a stray outlier or a clipped value is no mismatch
+IN_VAIN = 0.1  # skill under which nothing was learned …
+FELL = 0.1  # … though the loss fell by this share of where it began
 KEEPS_ORDER = ("log_softmax", "softmax", "softmin")
 
 
@@ -178,12 +180,28 @@ def wrong_loss(m: Measurements) -> Iterator[Finding]:
     """The loss does not measure what is wanted.
 
     Squared or absolute error for classes, cross-entropy over one column (always 0) or for several labels at once, a loss with
-    its sign turned.
+    its sign turned; and a loss that is none of torch's and falls, while the predictions do not get any better.
     """
     o = m.start.outputs
     reason = unfit(o) if o is not None else None
     if o is not None and reason is not None:
         yield Finding("wrong-loss", "warning", "loss", reason, {**evidence_of(o), "negated": o.negated})
+    elif o is not None and o.loss is None and falls_in_vain(m):
+        start, end = m.reference.start, m.reference.end
+        reason = (
+            f"the loss fell from {start:.4g} to {end:.4g}, but the predictions are no better than a constant (skill "
+            f"{m.quality:.2g}, limit {IN_VAIN:g}): it does not measure what is wanted"
+        )
+        yield Finding(
+            "wrong-loss", "warning", "loss", reason, {**evidence_of(o), "falls_in_vain": True, "skill": m.quality}
+        )
+
+
+def falls_in_vain(m: Measurements) -> bool:
+    curve = m.reference
+    if curve.skill is None or curve.diverged or m.quality >= IN_VAIN:
+        return False
+    return curve.start - curve.end > FELL * max(abs(curve.start), 1e-12)
 
 
 def unfit(o: OutputFacts) -> str | None:

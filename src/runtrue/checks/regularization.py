@@ -12,12 +12,13 @@ from runtrue.demos import structure
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
 
-PULL = 1.0  # of decay or penalty over the data's at the first step: at 0.2 MLPs and CNNs lose under a tenth, at 2 a third or all
+PULL = 0.2  # of decay or penalty over the data's at the first step: under it MLPs and CNNs lose less than a tenth, at 2 a third
 WRITTEN_DOWN = 0.5  # norm of a weight after a forward pass that wrote into it, over its norm before
 DROPS = 0.7  # two layers at 0.7 keep 85 % of what 0 learns, at 0.8 73 %, at 0.9 a tenth
 KEPT = 0.05  # share of the paths through all dropouts that is left: four layers at 0.5 keep 0.06 and learn, at 0.7 they do not
 COUNTED = 0.3  # dropouts weaker than this do not count for KEPT: a deep transformer has dozens of 0.1
 ON_INPUTS = 0.5  # the inputs are kept with 0.8 in Srivastava et al. 2014, section 7.3
+ALL_GONE = 0.01  # chance that one pass keeps no unit at all: p^n; half of 3 units has 0.125, half of 16 has 2e-5
 DIFFERS = 0.01  # ‖difference‖ of the outputs of two evaluation passes over ‖outputs‖: rounding gives 1e-6
 
 
@@ -108,6 +109,11 @@ def _too_much(active: list[DropoutCall]) -> str | None:
         return f"dropout of {strongest.p:g} in {where} (limit {DROPS:g}); {len(active)} dropouts leave {kept(active):.2g} open"
     if kept(active) < KEPT:
         return f"{len(active)} dropouts together leave {kept(active):.2g} of the paths open (limit {KEPT:g})"
+    narrow = [d for d in active if d.units and d.p**d.units > ALL_GONE]
+    if narrow:
+        worst = max(narrow, key=lambda d: d.p**d.units)
+        chance, where = 100 * worst.p**worst.units, worst.where or "the forward pass"
+        return f"dropout of {worst.p:g} on {worst.units} units in {where} drops all of them in {chance:.0f} % of the passes"
     outputs = [d for d in active if not d.goes_on and d.layers_before > 0]
     if outputs:
         return f"dropout of {outputs[0].p:g} in {outputs[0].where or 'the forward pass'} drops outputs of the network"

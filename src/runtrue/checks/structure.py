@@ -184,7 +184,9 @@ def batch_too_small_for_norm(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "batch-too-small-for-norm",
             "fault" if refused else "warning",
-            some(tuple(dict.fromkeys(n.where or "model" for n in used if n.values <= FEW_VALUES))) or least.where,
+            some(tuple(dict.fromkeys(n.where or "model" for n in used if n.values <= FEW_VALUES)))
+            or least.where
+            or "model",
             _too_few(least, refused),
             {"rows": least.rows, "values_per_channel": least.values, "limit": FEW_VALUES, "error": m.start.error},
         )

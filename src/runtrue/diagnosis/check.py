@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from runtrue import optimizers
+from runtrue import optimizers, rates
 from runtrue.budget import Budget, Say, nobody
 from runtrue.checks import CHECKS
 from runtrue.diagnosis.examination import Examination
@@ -15,6 +15,7 @@ from runtrue.diagnosis.verdict import Diagnosis
 from runtrue.diagnosis.verification import Verification
 from runtrue.findings import STAGE_OF
 from runtrue.measure import Measurements
+from runtrue.rates import JudgedCurve, RateCurve
 from runtrue.report import Measured, Report
 from runtrue.sandbox import Sandbox, sandbox
 from runtrue.task import Task
@@ -39,7 +40,7 @@ def check(
     with sandbox(task, seed) as box:
         exam = Examination(box, clock, chosen)
         findings = Diagnosis(exam, Verification(exam)).findings()
-        told = _told(box, exam.measured, seed)
+        told = _told(box, exam, seed)
     return Report(tuple(findings), clock.spent, box.steps, told, name)
 
 
@@ -66,9 +67,23 @@ def ensure_known(causes: Iterable[str]) -> None:
             raise ValueError(f"unknown cause id {cause!r}{hint} (`runtrue check --list` names all)")
 
 
-def _told(box: Sandbox, measured: Measurements, seed: int) -> Measured:
+def _told(box: Sandbox, exam: Examination, seed: int) -> Measured:
+    measured = exam.measured
     layers = tuple(reading.to_dict() for reading in measured.start.layers)
-    return Measured(layers, measured.reference.losses, measured.constant, _facts(box, measured, seed))
+    facts = _facts(box, measured, seed)
+    return Measured(layers, measured.reference.losses, measured.constant, facts, _rates(exam))
+
+
+def _rates(exam: Examination) -> tuple[JudgedCurve, ...]:
+    """The four curves of N3.2 for this task: its own rate beside those that were tried; none if there were none."""
+    measured = exam.measured
+    if not exam.rates or not measured.rate > 0:
+        return ()
+    curves = {curve.rate: curve for curve in (*exam.rates, RateCurve(measured.rate, measured.reference.losses))}
+    try:
+        return rates.judge(curves.values(), measured.constant)
+    except ValueError:  # curves too short to be judged
+        return ()
 
 
 def _facts(box: Sandbox, measured: Measurements, seed: int) -> dict[str, str]:

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from runtrue import batches, optimizers, trials
+from runtrue import batches, optimizers, splits, trials
 from runtrue.budget import Budget
 from runtrue.checks import judge_all
+from runtrue.checks.splits import wants_training
 from runtrue.diagnosis import limits
 from runtrue.findings import Finding
 from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_batch, measure_by_data, measure_data
+from runtrue.rates import RateCurve
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError
 
@@ -29,6 +31,8 @@ class Examination:
     chosen: set[str]
     measured: Measurements = field(init=False)
     threads: int = field(default_factory=torch.get_num_threads)
+    rates: list[RateCurve] = field(default_factory=list)
+    """What the task did at other learning rates, if any were tried."""
     pace: float = 0.0
     """Seconds a step, measured before the untreated run; 0 if it could not be trained."""
 
@@ -48,6 +52,7 @@ class Examination:
         self._add(rate=self._rate())
         if self._can_train():
             self._train()
+        self._compare_splits()
 
     def _add(self, **found: Any) -> None:
         self.measured = replace(self.measured, **found)
@@ -119,6 +124,26 @@ class Examination:
         self._add(reference=reference, plan=plan)
         if reference.steps >= limits.LEAST_STEPS:  # many steps tell the pace better than the few before them
             self.pace = reference.seconds / reference.steps
+
+    # -- rows and splits
+
+    def _compare_splits(self) -> None:
+        """Train beside val, labels beside inputs; and where the rows alone do not decide, what the network makes of others."""
+        self.budget.now("comparing rows and splits")
+        known = self.measured.start.loss_facts
+        name, ignored = (known.name, known.ignore_index) if known else (None, -100)
+        self._add(splits=splits.measure(self.box, name, ignored))
+        reference = self.measured.reference
+        if (
+            self.measured.splits is None
+            or not reference.steps
+            or reference.diverged
+            or not wants_training(self.measured)
+        ):
+            return
+        if self.budget.fits(1.2 * self.seconds(reference.steps)):
+            trained = splits.train_and_score(self.box, reference.steps, loss=name, deadline=self.budget.end)
+            self._add(splits=replace(self.measured.splits, trained=trained))
 
     @property
     def saw_the_whole_plan(self) -> bool:

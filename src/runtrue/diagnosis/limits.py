@@ -56,6 +56,8 @@ FITS = (
     "eval-mode-while-training", "unshuffled-batches", "class-imbalance",
 )  # fmt: skip
 """Seen in the structure of the task, not in the size of a number: good reason to suspect even a network that learns a bit."""
+STANDING = ("train-val-overlap", "train-val-mismatch", "repeated-examples")
+"""Of data that a network may well learn from: told whatever the training does, and never a reason to treat."""
 LAST = (*RATES, "too-little-capacity")
 """Whose remedies help many a healthy network as well: treated only where it learns poorly."""
 

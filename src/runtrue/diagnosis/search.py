@@ -10,6 +10,7 @@ from runtrue.diagnosis import limits
 from runtrue.diagnosis.examination import Examination
 from runtrue.diagnosis.verification import Bundle, Trial, Verification
 from runtrue.findings import STAGE_OF, Finding, Remedy
+from runtrue.rates import RateCurve
 from runtrue.remedies import remedies_for
 from runtrue.task import TaskError
 from runtrue.trials import FAILURES
@@ -64,25 +65,25 @@ class Search:
         """The smallest set of remedies that cures as well as any; None if nothing does.
 
         First every suspect of weight alone; then the rates, alone and on top of all that is suspected, since real failures often
-        have several causes; then what other remedies there are.
+        have several causes; then what other remedies there are. One cause is preferred to several.
         """
         weighty = [f for f in self.suspects if f.cause not in limits.LAST]
         singles = self._wave([Pair(f, r) for f in weighty for r in self.remedies(f)[:1]])
         together: list[Candidate] = []
         for first, last in ((0, 2), (2, 4), (4, 6)):
-            if self._is_sound([*singles, *together]):
+            if self._is_sound(singles):
                 break
-            rates = self._rates(first, last)
-            bundle = self._bundle(weighty, singles)
-            together += self._combined(bundle, rates, alone=first == 0)
+            rates = self._rates(first, last, singles)
+            singles += self._wave(rates)
+            if self._is_sound(singles):
+                break
+            together += self._combined(self._bundle(weighty, singles), rates, alone=first == 0)
             if self._is_sound(together):
                 break
-            singles += self._wave(rates)
-            if not self._is_sound([*singles, *together]):
-                others = [f for f in self.suspects if f.cause not in limits.RATES]
-                singles += self._wave(
-                    [Pair(f, r) for f in others for r in self.remedies(f)[first // 2 + 1 : first // 2 + 2]]
-                )
+            others = [f for f in self.suspects if f.cause not in limits.RATES]
+            singles += self._wave(
+                [Pair(f, r) for f in others for r in self.remedies(f)[first // 2 + 1 : first // 2 + 2]]
+            )
         return self._decided(self._preferred(singles), self._fewest(together))
 
     def _is_sound(self, candidates: Sequence[Candidate]) -> bool:
@@ -112,17 +113,29 @@ class Search:
             cause = candidate.causes[0]
             if cause not in self.tried or self.tried[cause].quality < candidate.quality:
                 self.tried[cause] = candidate.trial
+            if (rate := candidate.pairs[0].remedy.rate) is not None and not self.given:
+                self.exam.rates.append(RateCurve(rate, candidate.trial.curve.losses))
         return found
 
-    def _rates(self, first: int, last: int) -> list[Pair]:
-        """The remedies from `first` to `last` of each suspicion of the rate, the likelier direction first."""
+    def _rates(self, first: int, last: int, singles: Sequence[Candidate]) -> list[Pair]:
+        """The remedies from `first` to `last` of each suspicion of the rate, but for the direction that does worse."""
         suspected = [f for f in self.suspects if f.cause in limits.RATES]
         if not self.exam.saw_the_whole_plan and any(f.cause == "learning-rate-too-low" for f in suspected):
             if self._plan_suffices is None:
                 self._plan_suffices = self.verify.plan_suffices()
             if self._plan_suffices:
                 suspected = [f for f in suspected if f.cause != "learning-rate-too-low"]
-        return [Pair(f, r) for f in suspected for r in self._rates_of(f)[first:last]]
+        tried = {
+            c.causes[0]: c.quality for c in sorted(singles, key=lambda c: c.quality) if c.causes[0] in limits.RATES
+        }
+        leading = max(tried.values(), default=-1.0)
+        found: dict[str, Pair] = {}
+        for finding in suspected:
+            behind = tried.get(finding.cause, leading) < leading - limits.MORE  # the other direction does better
+            for remedy in self._rates_of(finding)[first:last]:
+                if remedy.rate is None or not behind:
+                    found.setdefault(remedy.name, Pair(finding, remedy))
+        return list(found.values())
 
     def _rates_of(self, finding: Finding) -> list[Remedy]:
         remedies = self.remedies(finding)
@@ -193,13 +206,14 @@ class Search:
         return Candidate(tuple(sorted(whole.pairs, key=place)), whole.trial)
 
     def _race(self, sets: Sequence[tuple[Pair, ...]], what: str) -> list[Candidate]:
-        bundles = [(*self.given, *(p.remedy for p in sorted(pairs, key=_application))) for pairs in sets]
+        bundles = [(*self.given, *(p.remedy for p in sorted(pairs, key=lambda p: applied(p.cause)))) for pairs in sets]
         trials = self.verify.race(bundles, what)
         return [Candidate(pairs, trial) for pairs, trial in zip(sets, trials) if trial is not None]
 
 
-def _application(pair: Pair) -> int:
-    return APPLIED.index(STAGE_OF[pair.cause]) if STAGE_OF[pair.cause] in APPLIED else len(APPLIED)
+def applied(cause: str) -> int:
+    """The place of a cause's remedy in the order in which remedies are applied."""
+    return APPLIED.index(STAGE_OF[cause]) if STAGE_OF[cause] in APPLIED else len(APPLIED)
 
 
 def _order(cause: str) -> tuple[int, int]:

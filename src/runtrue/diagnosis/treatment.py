@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtrue.diagnosis.check import check
+from runtrue.diagnosis.search import applied
 from runtrue.diagnosis.verification import all_of
 from runtrue.findings import Outcome, Remedy
 from runtrue.keeping import keep_random_state, seed_all
@@ -33,7 +34,7 @@ def fix(task: Task, report: Report | None = None, *, seed: int = 0, **options: o
     """
     if report is None:
         report = check(task, seed=seed, **options)  # type: ignore[arg-type]
-    treated = [f for f in report.faults if f.remedy is not None]
+    treated = sorted((f for f in report.faults if f.remedy is not None), key=lambda f: applied(f.cause))
     restore = keep_random_state()
     try:
         seed_all(seed)

@@ -28,13 +28,22 @@ class Diagnosis:
             [f for f in found if f.severity == severity] for severity in ("fault", "warning", "note")
         )
         notes = [f for f in notes if f.cause != "underfitting"]  # said only if nothing else is
+        known = [self._with_remedy(f) for f in (*certain, *suspects) if self._stands(f)]
+        certain, suspects = ([f for f in group if not self._stands(f)] for group in (certain, suspects))
+        return [*self._judged(certain, suspects), *known, *notes]
+
+    def _stands(self, finding: Finding) -> bool:
+        """No trial of the training can say more about it: it is about validation, or the network learns all the same."""
+        return finding.cause in limits.STANDING or (finding.severity == "fault" and self.exam.sound)
+
+    def _judged(self, certain: list[Finding], suspects: list[Finding]) -> list[Finding]:
         if certain:
-            return self._certain(certain, suspects) + notes
+            return self._certain(certain, suspects)
         if not self.exam.measured.reference.steps and self.exam.measured.start.no_gradient is None:
-            return notes
+            return []
         treatable = [f for f in suspects if self._is_worth_treating(f)]
         harmless = [f.having(severity="note") for f in suspects if f not in treatable and f.cause in limits.FITS]
-        return self._treat(treatable) + harmless + notes
+        return self._treat(treatable) + harmless
 
     def _is_worth_treating(self, finding: Finding) -> bool:
         """A network that learns well is left alone, the more so the lighter the suspicion."""
@@ -85,6 +94,7 @@ class Diagnosis:
             return [] if self.exam.measured.quality >= limits.STRUGGLING else self._left(suspects, {})
         search = Search(self.exam, self.verify, suspects)
         best = search.best() or self._with_more_time(search)
+        best = self._with_masked(best) if best is not None and best.quality < limits.SOUND else best
         if best is not None and self._gets_there(best):
             return [self._only_slow(best)]
         if best is not None and (sure := self.verify.confirmed(best.trial, best.causes)) is not None:
@@ -92,6 +102,17 @@ class Diagnosis:
         if self.exam.measured.quality >= limits.STRUGGLING:
             return [f.having(severity="note") for f in suspects if f.cause in limits.FITS]
         return self._left(suspects, search.tried)
+
+    def _with_masked(self, best: Candidate) -> Candidate:
+        """And what shows only now that the treated task is looked at: one fault often hides another."""
+        after = self._after(best.trial.remedies, best.trial, best)
+        known = set(best.causes)
+        suspects = [f for f in judge_all(after, self.exam.chosen) if f.severity == "warning" and f.cause not in known]
+        suspects = [f for f in suspects if f.cause not in (*limits.STANDING, *limits.RATES)]
+        more = Search(self.exam, self.verify, suspects, best.trial.remedies).best() if suspects else None
+        if more is None or more.quality < best.quality + limits.MORE:
+            return best
+        return Candidate((*best.pairs, *more.pairs), more.trial)
 
     def _with_more_time(self, search: Search) -> Candidate | None:
         """A cure that needs more steps than the trial had, where the plan has them."""
@@ -124,7 +145,9 @@ class Diagnosis:
     def _after(self, remedies: Bundle, trial: Trial, best: Candidate | None) -> Measurements:
         """What the treated task is like: its first step, and the trial as its training."""
         measured = self.exam.measured
-        after = replace(measured, start=self.verify.start_of(remedies), reference=trial.curve, small=None)
+        start, penalty = self.verify.start_of(remedies), self.verify.penalty_behind(remedies)
+        start = replace(start, regularizers=replace(start.regularizers, penalty=penalty))
+        after = replace(measured, start=start, reference=trial.curve, small=None)
         if best is None or any(
             pair.finding.stage == "data" for pair in best.pairs
         ):  # what the network sees is another thing now
@@ -132,6 +155,11 @@ class Diagnosis:
         return after
 
     # -- what is said
+
+    def _with_remedy(self, finding: Finding) -> Finding:
+        """With its first remedy, untried: the training does not show whether it works."""
+        remedies = Search(self.exam, self.verify, ()).remedies(finding)
+        return finding.having(remedy=remedies[0]) if remedies else finding
 
     def _faults(self, best: Candidate) -> list[Finding]:
         """One fault a cause, the most needed first. All share the outcome: they were treated together."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from runtrue import optimizers, trials
+from runtrue import optimizers, regularizers, trials
 from runtrue.diagnosis import limits
 from runtrue.diagnosis.examination import Examination
 from runtrue.findings import Outcome, Remedy
 from runtrue.measure import Start, measure_start
 from runtrue.racing import paces_of, race
+from runtrue.regularizers import Penalty
 from runtrue.task import Task
 from runtrue.trials import Curve
 
@@ -106,6 +107,15 @@ class Verification:
         self.exam.box.start()
         return start
 
+    def penalty_behind(self, remedies: Bundle) -> Penalty | None:
+        """What the loss of the treated task adds to the data's: its pull may be another one now."""
+        if self.exam.measured.start.regularizers.penalty is None:
+            return None
+        task = regularizers.with_penalty(all_of(remedies)(self.exam.box.start()))
+        found = measure_start(self.exam.box, task).regularizers.penalty
+        self.exam.box.start()
+        return found
+
     # -- what a trial proves
 
     def cures(self, tried: Trial, causes: Iterable[str], before: float | None = None) -> bool:
@@ -190,13 +200,9 @@ class Verification:
         return False
 
     def beyond_plan(self, remedy: Remedy) -> bool:
-        """True if the remedy raises the rate by more than the plan is longer than the trial."""
-        box, rate = self.exam.box, self.exam.measured.rate
-        if not rate > 0:
-            return True
-        treated = optimizers.rate(box.optimizer(remedy.treat(box.start())))
-        box.start()
-        return treated / rate > self._plan_over_trial or treated <= rate
+        """True if the remedy raises the rate by more than the plan is longer than the trial, or does something else."""
+        rate = self.exam.measured.rate
+        return remedy.rate is None or not rate > 0 or remedy.rate / rate > self._plan_over_trial
 
     @property
     def _plan_over_trial(self) -> float:

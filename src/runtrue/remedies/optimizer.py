@@ -13,11 +13,26 @@ from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task
+from runtrue.wrapping import MeanOverBatch
 
 LOWER = (0.1, 0.01, 1e-3, 1e-4)
 HIGHER = (10.0, 100.0, 1e3, 1e4, 1e5)
 MOMENTUM = 0.9
 FROM_ZERO = (1e-3, 1e-2, 0.1)  # the usual rates of Adam and SGD
+
+
+@remedy("learning-rate-too-high")
+def mean_over_batch(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
+    """The mean over the batch, where the loss is the sum: a sum makes every step as many times as long as there are examples."""
+    outputs, now = measured.start.outputs, box.optimizer(box.task)
+    if outputs is None or not outputs.sums or box.task.loss is None or not isinstance(now, torch.optim.SGD):
+        return
+
+    def treat(task: Task) -> Task:
+        return task if task.loss is None else task.replace(loss=MeanOverBatch(task.loss))
+
+    code = "loss = loss_fn(outputs, targets) / len(targets)  # or reduction='mean'"
+    yield Remedy("the mean over the batch instead of the sum", True, code, treat, rescales_loss=True)
 
 
 @remedy("learning-rate-too-high")
@@ -75,7 +90,7 @@ def _at(rate: float, box: Sandbox) -> Remedy:
         return task.replace(optimizer=optimizers.at_rate(task.optimizer or optimizers.adam, rate))
 
     code = "optimizer = " + optimizers.code(box.optimizer(box.task), lr=rate)
-    return Remedy(f"learning rate {rate:.3g}", True, code, treat)
+    return Remedy(f"learning rate {rate:.3g}", True, code, treat, rate=rate)
 
 
 def _times(factor: float, box: Sandbox) -> Remedy:
@@ -84,7 +99,7 @@ def _times(factor: float, box: Sandbox) -> Remedy:
 
     now = box.optimizer(box.task)
     rate = optimizers.rate(now) * factor
-    return Remedy(f"learning rate {rate:.3g}", True, code_with_rate(now, factor), treat)
+    return Remedy(f"learning rate {rate:.3g}", True, code_with_rate(now, factor), treat, rate=rate)
 
 
 def code_with_rate(optimizer: Optimizer, factor: float) -> str:

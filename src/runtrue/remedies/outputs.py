@@ -3,6 +3,7 @@ the loss itself is the wrong one."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -99,10 +100,18 @@ def take_logits(finding: Finding, measured: Measurements, box: Sandbox) -> Itera
 
 @remedy("logits-without-log-softmax")
 def take_probabilities(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
-    """A log_softmax in front of NLLLoss, a sigmoid in front of BCELoss."""
+    """A log_softmax in front of NLLLoss. For BCELoss the loss that takes raw outputs; or a sigmoid, where the user's own loss
+    makes something of the outputs first (clips them)."""
     o = facts(measured, box)
-    if o is not None:
-        yield fitted(o.maker, wrapping.log_softmax if o.loss == "nll_loss" else torch.sigmoid)
+    if o is not None and o.loss == "nll_loss":
+        yield fitted(o.maker, wrapping.log_softmax)
+    elif o is not None:
+        code = "loss = F.binary_cross_entropy_with_logits(outputs, targets)  # in use: outputs > 0 means yes"
+        proposals = [
+            with_loss("binary cross-entropy of logits", code, wrapping.yes_or_no_logits),
+            fitted(o.maker, torch.sigmoid),
+        ]
+        yield from proposals if o.as_given else reversed(proposals)
 
 
 @remedy("output-activation-mismatch")
@@ -134,7 +143,9 @@ def fit_the_loss(finding: Finding, measured: Measurements, box: Sandbox) -> Iter
     o = facts(measured, box)
     if o is None:
         return
-    if o.negated:
+    if finding.evidence.get("falls_in_vain"):
+        yield from usual_losses(o, box)
+    elif o.negated:
         task_loss = box.task.loss
         assert task_loss is not None
         yield with_loss("the sign of the loss turned back", "loss = -loss", wrapping.Turned(task_loss))
@@ -149,6 +160,28 @@ def fit_the_loss(finding: Finding, measured: Measurements, box: Sandbox) -> Iter
         yield with_loss("binary cross-entropy of logits", code, wrapping.yes_or_no_logits)
     else:
         yield binary_of_probabilities(o)
+
+
+def usual_losses(o: OutputFacts, box: Sandbox) -> Iterator[Remedy]:
+    """For a loss that nobody knows: the usual one for such outputs and targets, then the user's own with its sign turned."""
+    last = o.maker.name if o.maker else None
+    if o.wanted == "labels" and o.columns > 1:
+        if last in ("softmax", "sigmoid"):
+            code = "loss = F.nll_loss(outputs.clamp_min(1e-7).log(), targets)"
+            yield with_loss("cross-entropy of the probabilities", code, wrapping.log_of_shares)
+        else:
+            yield with_loss("cross-entropy", "loss = F.cross_entropy(outputs, targets)", wrapping.labels)
+    elif o.wanted == "yes-no" and math.prod(o.shape) == math.prod(o.target_shape):
+        if last == "sigmoid":
+            yield binary_of_probabilities(o)
+        else:
+            code = "loss = F.binary_cross_entropy_with_logits(outputs, targets.view_as(outputs))"
+            yield with_loss("binary cross-entropy of logits", code, wrapping.yes_or_no_logits)
+    elif o.wanted == "numbers" and math.prod(o.shape) == math.prod(o.target_shape):
+        yield with_loss("mean squared error", "loss = F.mse_loss(outputs, targets)", wrapping.numbers)
+    loss = box.task.loss
+    if loss is not None:
+        yield with_loss("the sign of the loss turned", "loss = -loss", wrapping.Turned(loss))
 
 
 def binary_of_probabilities(o: OutputFacts) -> Remedy:

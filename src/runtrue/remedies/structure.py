@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -357,7 +357,7 @@ def _larger_batches(finding: Finding, box: Sandbox) -> Iterator[Remedy]:
         return
 
     def treat(task: Task) -> Task:
-        inner = task.train.change if isinstance(task.train, Changed) else None
+        inner = task.train.applied if isinstance(task.train, Changed) else None
         change = Joined(drawn, device, joined, inner)
         return task.replace(train=Regrouped(task.train, change, joined), batch_size=rows * joined)
 
@@ -400,6 +400,7 @@ class Regrouped(Changed):
     """Training data in larger batches: in a trial by joining drawn ones, for use by joining those that follow one another."""
 
     count: int = 1
+    includes_source: ClassVar[bool] = True
 
     def settled(self) -> Any:
         """A pair of tensors or a dataset as it is (the task's batch size does it), any other source in groups."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runtrue.findings import Finding, plain
+from runtrue.rates import JudgedCurve
 
 SCHEMA = 1
 
@@ -28,6 +29,8 @@ class Measured:
     curve: tuple[float, ...] = ()
     baseline: float | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    rates: tuple[JudgedCurve, ...] = ()
+    """The task at its own and at other learning rates, if any were tried: real runs of the length of the trial."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runtrue.findings import Finding, Outcome, Remedy
+from runtrue.rates import suggest
 from runtrue.report import Measured, Report, charts
 from runtrue.report.blocks import Block, Chart, Code, Facts, Fold, Prose, Section, Stat, Stats, Table, Tag, Tone
 from runtrue.report.numbers import (
     count,
+    four_digits,
     is_finite,
     is_number,
     label,
@@ -20,9 +22,14 @@ from runtrue.report.numbers import (
     shown,
     telling,
 )
+from runtrue.report.rate_charts import rate_curves
 
 SAFE = "Nothing that you have is lost."
 UNSAFE = "Read it before you paste it: it changes weights or the architecture."
+SKILL = (
+    "Skill is of the predictions in evaluation mode: 0 like the best constant guess, 1 perfect (right answers, or R²). It can "
+    "be compared where the cure changes the loss itself."
+)
 VANISH = "These vanish with the cure; they need none of their own."
 Layers = Sequence[Mapping[str, Any]]
 
@@ -49,6 +56,8 @@ def report_blocks(report: Report) -> list[Block]:
         blocks.append(Section("Notes", list(told(notes)), id="notes"))
     shown_above = any(fault.outcome and fault.outcome.before_curve for fault in report.faults)
     blocks.append(measured_section(report.measured, with_curve=not shown_above))
+    if len(report.measured.rates) > 1:
+        blocks.append(rates_section(report.measured))
     facts = {**report.measured.facts, "cost": f"{report.seconds:.1f} s, {count(report.steps, 'training step')}"}
     blocks.append(Section("This check", [Facts(facts)], id="facts"))
     return blocks
@@ -163,6 +172,9 @@ def proof(outcome: Outcome | None) -> list[Block]:
     if outcome.baseline is not None:
         stats.append(Stat("best constant guess", outcome.baseline))
     blocks: list[Block] = [Prose(how_tried(outcome)), Stats(stats)]
+    if outcome.skill_before is not None and outcome.skill_after is not None:
+        skills = [Stat("untreated, skill", outcome.skill_before), Stat("treated, skill", outcome.skill_after, tone)]
+        blocks += [Stats(skills), Prose(SKILL)]
     if outcome.before_curve or outcome.after_curve:
         spec = charts.loss_curves(outcome.before_curve, outcome.after_curve, outcome.baseline)
         alt = f"Loss by step: untreated ends at {shown(outcome.before)}, treated at {shown(outcome.after)}."
@@ -189,6 +201,20 @@ def symptoms(report: Report, fault: Finding) -> list[Block]:
         return []
     lines = {f"{finding.cause} ({one_line(finding.where)})": finding.message for finding in explained}
     return [Section("What it explains", [Prose(VANISH), Facts(lines)])]
+
+
+def rates_section(measured: Measured) -> Section:
+    """Several learning rates, several curves (N3.2), and the one to take."""
+    judged = measured.rates
+    rows = [[four_digits(c.rate), c.verdict, c.losses[0], c.losses[-1], c.reason] for c in judged]
+    verdicts = ", ".join(f"{four_digits(c.rate)} {c.verdict}" for c in judged)
+    blocks: list[Block] = [
+        Prose(suggest(judged).reason),
+        Chart(rate_curves(judged, measured.baseline), "The loss at every rate that was tried, the task's own among them.",
+              f"Loss by step at {count(len(judged), 'learning rate')}: {verdicts}."),
+        Table(["rate", "verdict", "loss at the start", "at the end", "why"], rows, "What each rate did"),
+    ]  # fmt: skip
+    return Section("Learning rates", blocks, id="rates")
 
 
 def curve_chart(measured: Measured) -> Chart:

@@ -196,6 +196,9 @@ def proof(outcome: Outcome | None, sheet: Sheet) -> Lines:
     sparks = drawing.sparklines([curve for curve, _ in curves.values()], room, sheet.unicode)
     for name, loss, spark in zip(curves, losses, sparks, strict=True):
         yield Line(f"{name:9}  loss {loss:{column}}  ", indent=4, drawn=spark)
+    if outcome.skill_before is not None and outcome.skill_after is not None:
+        ends = f"{shown(outcome.skill_before)} -> {shown(outcome.skill_after)}"
+        yield Line(f"Skill (0 like the best constant guess, 1 perfect): {ends}.", indent=4)
     if outcome.baseline is not None:
         yield Line(f"The best constant guess has loss {shown(outcome.baseline)}.", "dim", 4)
 

@@ -69,7 +69,7 @@ def _held_out(pool: Pool, numbers: Tensor) -> Tensor:
 
 def _train(box: Sandbox, task: Task, pool: Pool, kept: Tensor, steps: int, deadline: float) -> int:
     optimizer = box.optimizer(task)
-    change = task.train.change if isinstance(task.train, Changed) else lambda batch: batch
+    change = task.train.applied if isinstance(task.train, Changed) else lambda batch: batch
     batches = pool.endless(kept, box.seed, mixed=pool.shuffled)
     for step in range(steps):
         take_step(box, task, optimizer, change(to_device(next(batches), box.device)))
@@ -161,6 +161,8 @@ class _Scorer:
         given, codes = given[told], codes[told]
         if not len(codes):
             return None
+        if kind == "values" and self.loss == "binary_cross_entropy_with_logits":
+            given = given.sigmoid()
         return Scored(given, codes, self._answers(given, names) if kind == "classes" else None, names)
 
     def _answers(self, outputs: Tensor, names: tuple[int | float, ...]) -> Tensor:
@@ -182,7 +184,7 @@ class _Scorer:
         """Skill on val, where it can be read again and has labels."""
         source, change = self.task.val, None
         if isinstance(source, Changed):
-            source, change = source.source, source.change
+            source, change = source.source, source.applied
         if source is None or isinstance(source, Iterator):
             return None
         try:
