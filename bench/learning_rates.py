@@ -22,7 +22,7 @@ import torch
 import _common
 import _tasks
 from runtrue import Task, demos, optimizers, rates, trials
-from runtrue.curves import end
+from runtrue.curves import end, tail, wobble
 from runtrue.sandbox import sandbox
 from runtrue.sweep import sweep
 
@@ -168,6 +168,10 @@ def summarised(
         for curve in rates.judge(one["curves"], one["constant"])
         if math.isclose(curve.rate, one["base"])
     )
+    judged = [(rates.judge(one["curves"], one["constant"]), one["constant"]) for one in grids]
+    calm = [(c, constant) for curves, constant in judged for c in curves if c.verdict in ("good", "low")]
+    rises = [end(c.losses) / max(c.losses[0], constant) - 1 for c, constant in calm]
+    jumps = [wobble(tail(c.losses)) / (constant - end(c.losses)) for c, constant in calm if c.verdict == "good"]
     best = [1 - min(end(c.losses) for c in one["curves"] if c.lost_at is None) / one["constant"] for one in grids]
     return {
         "sweeps": len(found),
@@ -175,6 +179,8 @@ def summarised(
         "within a tenth of the healthy rate": len(near),
         "healthy rate, by verdict": dict(of_own),
         "least removed by the best rate of a grid": min(best),
+        "highest end of a good or low curve over its start": max(rises),
+        "largest jump of a good curve, share of what it removed": max(jumps),
         "without a rate": len(none),
         "of them with a suggestion": sum(row["suggested"] is not None for row in none),
         "most removed without a rate": max(row["removed"] for row in none if not math.isnan(row["removed"])),

@@ -191,6 +191,16 @@ def test_the_constant_tells_learning_from_coming_to_rest() -> None:
     assert verdicts(falls, 2.3) == ["unclear"] and verdicts(falls) == ["good"]
 
 
+def test_one_hard_first_batch_is_no_learning() -> None:
+    """Nothing is learned at any rate, batches differ by 0.4, and the first one happens to be hard."""
+    lucky = [
+        RateCurve(c.rate, (3.6, *c.losses[1:])) for c in (drawn(r, (0, 2.3), (100, 2.3), noise=0.4) for r in (0.1, 1.0))
+    ]
+    assert suggest(judge(lucky)).rate is None
+    learns = [lucky[0], RateCurve(1.0, (3.6, *drawn(1.0, (0, 2.3), (50, 0.5), (100, 0.5), noise=0.2).losses[1:]))]
+    assert verdicts(learns) == ["low", "good"]
+
+
 def test_a_start_better_than_the_constant_counts() -> None:
     """A fine-tuned network at 0.3, which a high rate ruins."""
     found = judge([drawn(0.001, (0, 0.3), (100, 0.2)), drawn(1.0, (0, 0.3), (10, 2.2), (100, 2.2))], 2.3)

@@ -91,8 +91,10 @@ def test_the_check_sees_other_batches_and_other_random_numbers() -> None:
         seen.append(float(batch[0].sum()))
         return F.mse_loss(model(batch[0]), batch[1])
 
-    loader = [(X[rows], Y[rows]) for rows in torch.arange(60).split(5)]  # twelve batches, in an order of their own
-    task = Task(net, loader, step=step, optimizer=partial(torch.optim.SGD, lr=0.01))
+    loader = [
+        (X[rows], torch.full((5, 1), 10.0)) for rows in torch.arange(60).split(5)
+    ]  # twelve, in an order of their own
+    task = Task(net, loader, step=step, optimizer=partial(torch.optim.SGD, lr=0.1))
     with sandbox(task) as box:
         found = sweep.sweep(box, steps=8, factors=(), plan=8)
         assert found.proof is not None and found.proof.steps == 8
