@@ -14,13 +14,13 @@ CURED = 0.2  # the treated run reaches at least this quality …
 REMAINS = 0.7  # … and leaves at most this share of what the twin misses …
 SIGMAS = 4.0  # … and for losses, gains this many times the noise of both curves: less could be chance
 
-CEILING = {"fit": 0.9, "scale": 0.7, "rate": 0.6}
+CEILING = {"fit": 0.9, "scale": 0.8, "rate": 0.6}
 """Quality of the untreated network up to which a suspicion of this weight is treated at all, once the whole plan was seen."""
 EARLY_CEILING = {"fit": 0.6, "scale": 0.6, "rate": 0.1}
 """The same where only a part of the plan could be seen: a network that learns has the rest of it to get better."""
 GAIN = {"fit": 0.1, "scale": 0.2, "rate": 0.25}
 """What a remedy must add to the quality of the untreated network."""
-SHARE_OF_CURED = {"fit": 1.0, "scale": 0.75, "rate": 0.6}
+SHARE_OF_CURED = {"fit": 1.0, "scale": 0.8, "rate": 0.6}
 """An untreated network that reaches more than this share of the cured one's quality is not sick, only slower."""
 NEAR = 0.05  # two qualities that differ by less are alike: the cause further upstream, the smaller change, is preferred
 MUCH = 0.4  # gained: the cause is found, and what is still missing may not be there to be had
