@@ -96,7 +96,7 @@ def sizes() -> Iterator[tuple[str, Usual]]:
         "tanh cnn · momentum",
         Usual(Host("cnn", "binary", "momentum"), model=lambda: nets.cnn((8, 16), 1, activation="tanh")),
     )
-    yield "wide cnn · sgd", Usual(Host("cnn", "regression", "sgd"), model=lambda: nets.cnn((32,), 2))
+    yield "wide cnn · adam", Usual(Host("cnn", "regression", "adam"), model=lambda: nets.cnn((32,), 2))
 
 
 def flat(network: nn.Module) -> nn.Sequential:

@@ -216,7 +216,7 @@ def batch_norm_on_the_outputs(sick: bool, kit: Kit) -> Arm:
     "Stack Overflow: softmax in a hidden layer (DeepFD)",
     "saturating-activation",
     "vanishing-gradient",
-    "output-activation-mismatch",
+    "learning-rate-too-low",
 )
 def softmax_in_the_middle(sick: bool, kit: Kit) -> Arm:
     """A hidden layer of 128 units shares one unit of output among them: 0.008 for each."""

@@ -102,7 +102,15 @@ def much_momentum_at_a_high_rate(sick: bool, kit: Kit) -> Arm:
 @case("Stack Overflow: RMSprop(lr=0.1) on a convolution network", "learning-rate-too-high", "dead-units")
 def rmsprop_at_a_tenth(sick: bool, kit: Kit) -> Arm:
     """RMSprop's first steps are ten times its rate."""
-    layers = [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 169, 10)]
+    layers = [
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8 * 169, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    ]
     model = kit.started(nn.Sequential(*layers))
     return labelled(model, clothes(1000, flat=False), RMSprop(model.parameters(), 0.1 if sick else 1e-3), 8)
 
