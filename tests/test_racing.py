@@ -128,7 +128,7 @@ def test_what_trials_are_given_is_passed_on(way: racing.Way, more: tuple[nn.Modu
 def test_stacked_runs_take_and_tell_all_that_single_runs_do(box: Sandbox) -> None:
     """A new argument or field of a trial has to be known to `Stack.train`, or refused there."""
     taken = set(inspect.signature(trials.run).parameters) - {"box", "treat"}
-    apart = {"seed", "enough"}
+    apart = {"seed", "enough", "hopeless"}
     assert taken == {*racing._STACKED, *apart} == ({*inspect.signature(Stack.train).parameters} | apart) - {"self"}
     told = {field.name for field in dataclasses.fields(Curve)}
     assert told == {"losses", "seconds", "error", "evaluated", "skill", "skill_in_training"}

@@ -140,7 +140,12 @@ def in_workers(
 
 def in_stack(box: Sandbox, treats: Sequence[Treat | None], **given: Any) -> list[Curve] | None:
     """All in one pass. None if they cannot be stacked, or if that does not give the losses that single runs give."""
-    if not given.keys() <= {*_STACKED, "seed", "enough"}:  # a variant that has learned enough stays in the stack
+    if not given.keys() <= {
+        *_STACKED,
+        "seed",
+        "enough",
+        "hopeless",
+    }:  # a variant that has learned enough stays in the stack
         return None
     stack = stacked.stack(box, treats, given.get("seed", 0))
     if stack is None:

@@ -20,6 +20,7 @@ from runtrue.task import Task, TaskError, blame, forward, split
 
 FLUSH = 20  # steps between two looks at the curve: one transfer each, to stop a run that is lost
 TAIL = 0.2  # the share of a curve, at its end, whose mean is "the loss at the end"
+STILL = 0.9  # of the first loss: what is still there after a quarter of the steps has not begun to learn
 WORTH_LOOKING = 40  # steps: of a shorter run the whole is seen
 OTHER_EPOCHS = 100_003  # epochs between the orders of two seeds: no plan is that long
 RECENT = 5  # steps whose mean must reach a goal
@@ -92,13 +93,14 @@ def run(
     deadline: float = math.inf,
     evaluate: bool = False,
     enough: float = math.inf,
+    hopeless: float = -math.inf,
     seed: int = 0,
 ) -> Curve:
     """Train from the initial state for `steps` steps, treated first if `treat` is given, and return the curve.
 
     batch: step -> batch, instead of the task's own. until: stop once the mean loss of a flush is at most this.
-    evaluate: also measure loss and skill in evaluation mode afterwards. enough: a skill at which to stop, looked for
-    at each quarter of the steps.
+    evaluate: also measure loss and skill in evaluation mode afterwards. enough, hopeless: skills from which on, and down to
+    which (with a loss that has not fallen), to stop; looked for at each quarter of the steps.
     seed: added to the sandbox's: other random numbers, and the batches in another order.
     deadline: `time.monotonic()` after which no further step is taken. The task is left as it was at the start.
     Raises TaskError only if the untreated task cannot take its first step; later errors end the curve.
@@ -120,16 +122,14 @@ def run(
             if late or len(waiting) == FLUSH or step == steps - 1 or len(losses) + len(waiting) <= 2:
                 losses += _flush(waiting)
                 if late or _is_over(losses, until):
-                    seen = Evaluation()
                     break
-            if enough < math.inf and step + 1 in looks:
+            if (enough < math.inf or hopeless > -math.inf) and step + 1 in looks:
+                losses += _flush(waiting)
                 seen = _look(box, task)
-                if seen.skill is not None and seen.skill >= enough:
-                    losses += _flush(waiting)
+                if _is_settled(losses, seen.skill, enough, hopeless):
                     break
-        else:
-            seen = Evaluation()
-        if evaluate and losses and math.isfinite(losses[-1]) and (seen.skill is None or seen.skill < enough):
+                seen = Evaluation()
+        if evaluate and losses and math.isfinite(losses[-1]) and seen.skill is None:
             seen = _evaluate(box, task)
     except TaskError as failure:
         if treat is None and not losses:
@@ -276,6 +276,14 @@ def _is_over(losses: list[float], until: float | None) -> bool:
         return True
     recent = losses[-RECENT:]
     return until is not None and len(losses) >= RECENT and sum(recent) / len(recent) <= until
+
+
+def _is_settled(losses: list[float], skilled: float | None, enough: float, hopeless: float) -> bool:
+    """Nothing that is still to come will change the verdict."""
+    if skilled is None or not losses:
+        return False
+    recent = losses[-RECENT:]
+    return skilled >= enough or (skilled <= hopeless and sum(recent) / len(recent) >= STILL * losses[0])
 
 
 def small_set(box: Sandbox, count: int = 16) -> Any:

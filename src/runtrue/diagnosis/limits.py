@@ -8,6 +8,9 @@ from __future__ import annotations
 
 SOUND = 0.9  # quality from here on: the network trains, and nothing is treated
 ENOUGH = 0.97  # skill at which a run is stopped before its time: it will not be found wanting any more
+HOPELESS = (
+    -0.5
+)  # skill at which a run whose loss has not fallen is stopped as well: far worse than a constant, and not moving
 LEARNED = 0.6  # the same as a share of the loss, where there is no skill to go by
 STRUGGLING = 0.1  # under this it has shown no learning; the best constant prediction has 0
 CURED = 0.2  # the treated run reaches at least this quality …

@@ -75,10 +75,13 @@ class Search:
             if best >= limits.SOUND:
                 break
             rates = self._rates(first, last, singles)
-            if best < self._untreated + limits.MUCH:  # what cures much leaves little for a rate alone
-                singles += self._wave(rates)
-            if self._top(singles) < limits.SOUND:
-                together += self._combined(self._bundle(weighty, singles), rates, alone=first == 0)
+            bundle = self._bundle(weighty, singles)
+            alone = (
+                rates if best < self._untreated + limits.MUCH else []
+            )  # what cures much leaves little for a rate alone
+            singles, together = self._both(singles, together, alone, [bundle] if first == 0 and len(bundle) > 1 else [])
+            if bundle and max(self._top(singles), self._top(together)) < limits.SOUND:
+                together += self._race([(*bundle, rate) for rate in rates], "the remedies together")
             if max(self._top(singles), self._top(together)) < limits.SOUND:
                 others = [f for f in self.suspects if f.cause not in limits.RATES]
                 singles += self._wave(
@@ -115,14 +118,26 @@ class Search:
 
     def _wave(self, pairs: Sequence[Pair]) -> list[Candidate]:
         """Each of these remedies alone."""
-        found = self._race([(pair,) for pair in pairs], ", ".join(dict.fromkeys(pair.cause for pair in pairs)))
-        for candidate in found:
-            cause = candidate.causes[0]
+        return self._both([], [], pairs, [])[0]
+
+    def _both(
+        self,
+        singles: list[Candidate],
+        together: list[Candidate],
+        pairs: Sequence[Pair],
+        bundles: list[tuple[Pair, ...]],
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        """Remedies alone and bundles of them, in one race; what there was already goes before."""
+        sets = [*((pair,) for pair in pairs), *bundles]
+        found = self._race(sets, ", ".join(dict.fromkeys(pair.cause for pair in pairs)) or "the remedies together")
+        alone = [c for c in found if len(c.pairs) == 1]
+        for candidate in alone:
+            cause, rate = candidate.causes[0], candidate.pairs[0].remedy.rate
             if cause not in self.tried or self.tried[cause].quality < candidate.quality:
                 self.tried[cause] = candidate.trial
-            if (rate := candidate.pairs[0].remedy.rate) is not None and not self.given:
+            if rate is not None and not self.given:
                 self.exam.rates.append(RateCurve(rate, candidate.trial.curve.losses))
-        return found
+        return [*singles, *alone], [*together, *(c for c in found if len(c.pairs) > 1)]
 
     def _rates(self, first: int, last: int, singles: Sequence[Candidate]) -> list[Pair]:
         """The remedies from `first` to `last` of each suspicion of the rate, but for the direction that does worse."""
@@ -163,13 +178,6 @@ class Search:
 
     # -- together
 
-    def _combined(self, bundle: tuple[Pair, ...], rates: Sequence[Pair], alone: bool) -> list[Candidate]:
-        """The bundle with each of these rates, and (where it is more than one remedy that was tried) by itself."""
-        if not bundle:
-            return []
-        sets = [(*bundle, rate) for rate in rates]
-        return self._race([bundle, *sets] if alone and len(bundle) > 1 else sets, "the remedies together")
-
     def _bundle(self, suspects: Sequence[Finding], singles: Sequence[Candidate]) -> tuple[Pair, ...]:
         """One remedy a suspect: the one that did best alone; where several suspects share one, it stands with the first."""
         pairs: dict[str, Pair] = {}
@@ -187,30 +195,42 @@ class Search:
         return min((c for c in cures if c.quality >= top - limits.NEAR), key=lambda c: len(c.pairs), default=None)
 
     def _pruned(self, whole: Candidate) -> Candidate:
-        """Without the remedies that it does as well without, the least needed first."""
+        """Without the remedies that it does as well without: all of them at once, or where that fails the least needed."""
         while len(whole.pairs) > 1:
             without = self._race([_without(whole.pairs, pair) for pair in whole.pairs], "what of it is needed")
-            kept = [
-                c for c in without if c.quality >= whole.quality - max(limits.NEAR, limits.MORE * self._gain(whole))
-            ]
-            if not kept:
+            enough = whole.quality - max(limits.NEAR, limits.MORE * self._gain(whole))
+            spare = sorted(
+                (c for c in without if c.quality >= enough), key=lambda c: -_order(_missing(whole, c).cause)[0]
+            )
+            if not spare:
                 return self._ordered(whole, without)
-            whole = max(kept, key=lambda c: (round(c.quality / limits.NEAR), -_order(_missing(whole, c).cause)[0]))
+            idle = [_missing(whole, c) for c in spare]
+            needed = tuple(pair for pair in whole.pairs if all(pair is not other for other in idle))
+            if len(needed) == len(whole.pairs) - 1:
+                return self._ordered(spare[0], without)
+            found = self._race([needed], "what is needed of it") if needed else []
+            if found and found[0].quality >= enough:
+                return self._ordered(found[0], without)
+            whole = max(spare, key=lambda c: (round(c.quality / limits.NEAR), -_order(_missing(whole, c).cause)[0]))
         return whole
 
     def _gain(self, candidate: Candidate) -> float:
         return candidate.quality - self.exam.measured.quality
 
-    def _ordered(self, whole: Candidate, without: Sequence[Candidate]) -> Candidate:
-        """The pairs by how much is lost without them; those that cost about the same by weight and stage."""
-        lost = {id(_missing(whole, c)): whole.quality - c.quality for c in without}
-        most = max(lost.values(), default=0.0)
+    def _ordered(self, found: Candidate, without: Sequence[Candidate]) -> Candidate:
+        """The pairs by how much is lost without them; those that cost about the same by weight and stage.
+
+        without: trials of one whole, each without one of its pairs.
+        """
+        every = {id(pair): pair for c in without for pair in (*c.pairs, *found.pairs)}
+        lost = {key: -c.quality for c in without for key in every if all(key != id(p) for p in c.pairs)}
+        most = max((lost.get(id(pair), -1.0) for pair in found.pairs), default=0.0)
 
         def place(pair: Pair) -> tuple[int, int, int]:
-            alike = lost.get(id(pair), 0.0) >= most - limits.CURED
+            alike = lost.get(id(pair), -1.0) >= most - limits.CURED
             return (0 if alike else 1, *_order(pair.cause))
 
-        return Candidate(tuple(sorted(whole.pairs, key=place)), whole.trial)
+        return Candidate(tuple(sorted(found.pairs, key=place)), found.trial)
 
     def _race(self, sets: Sequence[tuple[Pair, ...]], what: str) -> list[Candidate]:
         bundles = [(*self.given, *(p.remedy for p in sorted(pairs, key=lambda p: applied(p.cause)))) for pairs in sets]

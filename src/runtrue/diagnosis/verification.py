@@ -72,7 +72,9 @@ class Verification:
 
     def _run(self, bundles: Sequence[Bundle], steps: int, end: float) -> list[Trial]:
         treats = [all_of(bundle) for bundle in bundles]
-        curves = race(self.exam.box, treats, steps=steps, deadline=end, evaluate=True, enough=limits.ENOUGH)
+        curves = race(
+            self.exam.box, treats, steps=steps, deadline=end, evaluate=True, enough=limits.ENOUGH, hopeless=limits.HOPELESS
+        )  # fmt: skip
         return [self._told(bundle, curve, steps) for bundle, curve in zip(bundles, curves)]
 
     def _told(self, remedies: Bundle, curve: Curve, steps: int) -> Trial:
