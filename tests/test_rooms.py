@@ -15,7 +15,7 @@ import pytest
 import runtrue
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("calls",),  # what is read of one call of a torch function
+    ("calls", "surgery"),  # what is read of one call of a torch function
     # 0: words, numbers, formulas, networks, data
     (
         "findings",

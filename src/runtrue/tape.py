@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from runtrue import calls
 from runtrue.calls import ActivationCall, DropoutCall, NormCall
+from runtrue.surgery import core
 
 ACTIVATIONS = {
     "relu": "relu", "relu6": "relu6", "threshold": "relu", "leaky_relu": "leaky_relu", "prelu": "leaky_relu",
@@ -175,8 +176,8 @@ class Tape(TorchFunctionMode):
         self._dropping: DropoutCall | None = None
         self._count = Counter[str]()
         self._observer = observer
-        self._names = {module: name for name, module in model.named_modules()}
-        self._parameters = {id(p): name for name, p in model.named_parameters()}
+        self._names = {module: name for part in (model, core(model)) for name, module in part.named_modules()}
+        self._parameters = {id(p): name for part in (model, core(model)) for name, p in part.named_parameters()}
         self._buffers = {id(b) for b in model.buffers()}
         self._stack: list[nn.Module] = []
         self._by_weight: dict[tuple[int, str], Layer] = {}

@@ -215,7 +215,7 @@ class Search:
         return whole
 
     def _gain(self, candidate: Candidate) -> float:
-        return candidate.quality - self.exam.measured.quality
+        return candidate.quality - self._untreated
 
     def _ordered(self, found: Candidate, without: Sequence[Candidate]) -> Candidate:
         """The pairs by how much is lost without them; those that cost about the same by weight and stage.
