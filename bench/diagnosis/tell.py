@@ -10,6 +10,9 @@ from _common import table, wilson
 
 Row = dict[str, Any]
 
+BEYOND = {"constant-inputs", "constant-targets", "labels-unrelated", "repeated-examples", "train-val-mismatch"}
+"""What is lost in the data that a task holds comes back by no change to the task."""
+
 SETS = ("public", "threads", "injected", "healthy")
 
 
@@ -31,7 +34,11 @@ def is_sick(row: Row) -> bool:
     return bool(row["sick"])
 
 
-def shares(rows: Sequence[Row]) -> list[tuple[str, str, Callable[[Sequence[Row]], str]]]:
+def curable(row: Row) -> bool:
+    return is_sick(row) and not set(row["accepted"]) <= BEYOND
+
+
+def shares() -> list[tuple[str, str, Callable[[Sequence[Row]], str]]]:
     """Each line of the table: what, the bar, and how it is taken from the rows of a set."""
 
     def of(kind: Callable[[Row], bool], hit: Callable[[Row], bool]) -> Callable[[Sequence[Row]], str]:
@@ -50,6 +57,7 @@ def shares(rows: Sequence[Row]) -> list[tuple[str, str, Callable[[Sequence[Row]]
         ("healthy: any fault", "≤ 2 %", of(healthy, lambda row: bool(row.get("faults")))),
         ("healthy: any warning", "", of(healthy, lambda row: bool(row.get("warnings")))),
         ("sick: fix restores training", "≥ 80 %", of(is_sick, lambda row: row.get("restored", False))),
+        ("… where a change to the task can", "", of(curable, lambda row: row.get("restored", False))),
         ("sick: random remedies restore it", "below", of(compared, lambda row: row["chance_restores"])),
         ("seconds of a check: median, worst", "20, 60", seconds),
         ("refused (TaskError)", "", of(lambda row: True, lambda row: bool(row.get("refused")))),
@@ -63,7 +71,7 @@ def summary(rows: Sequence[Row]) -> list[list[str]]:
     used = [name for name in SETS if any(row["set"] == name for row in rows)]
     return [
         [what, bar, *[take([row for row in rows if row["set"] == name]) for name in used], take(rows)]
-        for what, bar, take in shares(rows)
+        for what, bar, take in shares()
     ]
 
 

@@ -115,8 +115,8 @@ def test_the_loop_is_gradient_descent() -> None:
     task = Task(
         model, (torch.ones(2, 1), torch.ones(2, 1)), loss=nn.MSELoss(), optimizer=SGD(model.parameters()), epochs=3
     )
-    assert float(loop.fit(task).get_parameter("weight")) == pytest.approx(1 - 0.8**3)  # w ← w − 0.1 · 2 (w − 1)
-    assert float(loop.fit(task, epochs=1).get_parameter("weight")) == pytest.approx(1 - 0.8**4)
+    assert loop.fit(task).get_parameter("weight").item() == pytest.approx(1 - 0.8**3)  # w ← w − 0.1 · 2 (w − 1)
+    assert loop.fit(task, epochs=1).get_parameter("weight").item() == pytest.approx(1 - 0.8**4)
 
 
 def test_a_step_is_used_and_a_lost_run_ends() -> None:
@@ -253,17 +253,20 @@ def test_the_table_counts_what_it_says() -> None:
         {**sick, "key": "1", "faults": ["wrong-loss"], "first": True, "among": True, "restored": True},
         {**sick, "key": "2", "faults": ["dead-units", "wrong-loss"], "first": False, "among": True, "restored": False},
         {**sick, "key": "3", "faults": [], "first": False, "among": False, "lost": "the process ended with code -9"},
+        {**sick, "key": "6", "faults": [], "first": False, "accepted": ["labels-unrelated"], "restored": False},
         {"key": "4", "set": "healthy", "sick": False, "accepted": [], "faults": [], "seconds": 8.0},
         {"key": "5", "set": "healthy", "sick": False, "accepted": [], "faults": ["dead-units"], "seconds": 6.0},
     ]
     found = {line[0]: line[1:] for line in tell.summary(rows)}
     assert tell.head(rows) == ["", "bar", "threads", "healthy", "all"]
-    assert found["sick: root cause named first"] == ["≥ 80 %", "1/3 = 33 % (6–79)", "–", "1/3 = 33 % (6–79)"]
-    assert found["sick: an accepted cause among the faults"][1].startswith("2/3")
+    assert found["sick: root cause named first"] == ["≥ 80 %", "1/4 = 25 % (5–70)", "–", "1/4 = 25 % (5–70)"]
+    assert found["sick: an accepted cause among the faults"][1].startswith("2/4")
+    assert found["sick: fix restores training"][1].startswith("1/4")
+    assert found["… where a change to the task can"][1].startswith("1/3")
     assert found["healthy: any fault"][2].startswith("1/2 = 50 %")
     assert found["seconds of a check: median, worst"] == ["20, 60", "4.0, 4.0", "7.0, 8.0", "4.0, 8.0"]
-    assert found["crashed, or out of time"][-1].startswith("1/5")
-    assert [line.split(":")[0] for line in tell.confusion(rows)] == ["- 2", "- 3", "- 5"]
+    assert found["crashed, or out of time"][-1].startswith("1/6")
+    assert [line.split(":")[0] for line in tell.confusion(rows)] == ["- 2", "- 3", "- 6", "- 5"]
     assert "ended with code -9" in tell.tell(rows)
 
 
