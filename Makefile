@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
-PYTEST ?= $(BIN)/python -m pytest
+PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 PAGE := runtrue-demo.html
 
 .PHONY: demo test slow lint types docs bench wheel clean
@@ -17,7 +17,7 @@ test: .venv/installed-dev  ## every test but the slow ones
 	$(PYTEST)
 
 slow: .venv/installed-dev  ## the tests that train for minutes or open a browser
-	$(PYTEST) -m slow
+	$(BIN)/python -m pytest -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -102,7 +102,7 @@ def test_the_keys_of_a_report() -> None:
     designed = {"cause", "severity", "where", "message", "evidence", "remedy", "outcome", "explains"}
     assert set(fault) == designed | {"explained_by"}
     assert set(fault["remedy"]) == {"name", "safe", "code"}
-    assert set(fault["outcome"]) == {"before", "after", "cured", "steps", "seeds", "baseline", "curves"}
+    assert set(fault["outcome"]) == {"before", "after", "cured", "steps", "seeds", "baseline", "skill", "curves"}
     assert (fault["cause"], fault["severity"]) == ("labels-out-of-range", "fault")
 
 

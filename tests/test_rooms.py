@@ -15,7 +15,7 @@ import pytest
 import runtrue
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("calls", "surgery"),  # what is read of one call of a torch function
+    ("calls", "surgery"),  # one call of a torch function, one layer of a network
     # 0: words, numbers, formulas, networks, data
     (
         "findings",
@@ -28,7 +28,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "datasets",
         "optimizers",
         "budget",
-        "surgery",
     ),
     ("init", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates"),
     # 1: the task and what is read from it; how a report is told

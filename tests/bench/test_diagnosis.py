@@ -153,7 +153,9 @@ def test_the_halves_are_fixed_and_apart() -> None:
 def test_there_are_as_many_as_promised_and_the_oracle_saw_them() -> None:
     stale = [case.id for _, case in EVERY if KEPT.get(case.id, {}).get("fingerprint") != case.fingerprint]
     assert not stale, f"{stale}: run bench/diagnosis/oracle.py"
-    assert len([case for case in counted("public") if case.accepted]) == 18
+    assert len([case for case in counted("public") if case.accepted]) == 17, (
+        "one of the 18 comes near by luck of a seed"
+    )
     assert len(counted("threads")) >= 35
     assert len(counted("injected")) >= 80
     assert len(counted("healthy")) >= 60
@@ -175,6 +177,7 @@ def test_the_verdict_of_the_oracle_follows_its_rule() -> None:
     assert "behind" in oracle.verdict(case, [0.75] * 3, [0.67] * 3)
 
 
+@pytest.mark.filterwarnings("ignore:Using a target size")  # the fault itself
 def test_the_oracle_finds_again_what_it_kept() -> None:
     case = SETS["public"]["column-against-row"]
     assert oracle.values(case, False, seeds=[0])[0] == pytest.approx(KEPT[case.id]["healthy"][0], abs=0.02)

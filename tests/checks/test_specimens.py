@@ -10,9 +10,25 @@ import runtrue
 from runtrue.checks import CHECKS
 from runtrue.checks.registry import Specimen
 
-LONG = {"frozen", "rate_too_low", "deep_sigmoid", "tanh_small_init", "tanh_large_init", "forgotten_layers"}
+LONG = {
+    "frozen",
+    "rate_too_low",
+    "deep_sigmoid",
+    "tanh_small_init",
+    "tanh_large_init",
+    "forgotten_layers",
+    "exploding_relu",
+    "pairs_of_images",
+    "softmax_twice",
+    "heavy_dropout",
+    "asleep",
+    "repeated_images",
+    "absolute_error_of_classes",
+    "detached",
+}
 """Those that take more than about five seconds on one core."""
 ONLY_FOUND = {"underfitting"}  # never a fault by itself, and no word of the fault that is
+ONLY_WARNED = {"train-val-overlap"}  # the network trains; what is validated on is the user's choice
 
 
 def cases(kind: str) -> list[Any]:
@@ -32,6 +48,9 @@ def distinct(found: list[Any]) -> list[Any]:
 @pytest.mark.parametrize(("cause", "specimen"), cases("sick"))
 def test_the_sick_one_is_found_out(cause: str, specimen: Specimen) -> None:
     report = runtrue.check(specimen(), budget=30)
+    if cause in ONLY_WARNED:
+        assert report.ok and [f.cause for f in report.warnings] == [cause]
+        return
     assert not report.ok
     if cause in ONLY_FOUND:
         return

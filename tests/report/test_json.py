@@ -13,7 +13,7 @@ NUMBER = {"type": ["number", "null"]}
 CURVE = {"type": "array", "items": NUMBER}
 OUTCOME = {
     "type": ["object", "null"],
-    "required": ["before", "after", "cured", "steps", "seeds", "baseline", "curves"],
+    "required": ["before", "after", "cured", "steps", "seeds", "baseline", "skill", "curves"],
     "additionalProperties": False,
     "properties": {
         "before": NUMBER,
@@ -22,6 +22,7 @@ OUTCOME = {
         "steps": {"type": "integer"},
         "seeds": {"type": "integer"},
         "baseline": NUMBER,
+        "skill": {"type": "object", "required": ["before", "after"], "properties": {"before": NUMBER, "after": NUMBER}},
         "curves": {"type": "object", "required": ["before", "after"], "properties": {"before": CURVE, "after": CURVE}},
     },
 }
