@@ -17,7 +17,7 @@ test: .venv/installed-dev  ## every test but the slow ones
 	$(PYTEST)
 
 slow: .venv/installed-dev  ## the tests that train for minutes or open a browser
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
