@@ -111,9 +111,10 @@ def test_a_loss_that_is_a_number() -> None:
 
 
 def test_a_loss_without_gradient_though_the_outputs_have_one() -> None:
-    assert "no gradient although the model's outputs have one" in raised(
-        loss=lambda o, t: (o.argmax(1) != t).float().mean()
-    )
+    task = Task(nn.Linear(5, 3), (X, Y), loss=lambda o, t: (o.argmax(1) != t).float().mean(), optimizer=SGD, epochs=50)
+    (fault,) = runtrue.check(task, budget=5).faults
+    assert fault.cause == "graph-detached" and "although the outputs have one" in fault.message
+    assert fault.outcome is not None and fault.outcome.cured and "cross_entropy" in fault.remedy.code
 
 
 def test_a_batch_that_the_model_cannot_take_names_its_shapes() -> None:

@@ -203,7 +203,7 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
         return Start(
             layers=_read(tape, probe, {}), loss=float(loss), loss_facts=_loss_facts(probe.losses),
             wiring=_wiring(task, tape, box), no_gradient=_why_no_gradient(task, tape),
-            outputs_have_gradient=any(t.requires_grad for t in tensors_of(outputs) if isinstance(t, Tensor)),
+            outputs_have_gradient=_any_gradient(outputs),
         )  # fmt: skip
     _backward(loss, keep_graph=regularizers.has_rest(loss, watch))
     held_back = _regularizers(box, task, tape, loss, watch)
@@ -218,6 +218,7 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
         loss_facts=_loss_facts(probe.losses),
         outputs=_outputs(task, tape, probe, batch, outputs, made_by, float(loss)),
         wiring=wiring,
+        outputs_have_gradient=_any_gradient(outputs),
         gradient_norm=_gradient_norm(task.model),
         activations=tuple(tape.activations),
         regularizers=held_back,
@@ -349,6 +350,10 @@ def _wiring(task: Task, tape: Tape, box: Sandbox | None = None) -> Wiring:
 
 def _ran(tape: Tape) -> set[str]:
     return {layer.name.removesuffix(".weight") for layer in tape.layers}
+
+
+def _any_gradient(outputs: Any) -> bool:
+    return any(t.requires_grad for t in tensors_of(outputs) if isinstance(t, Tensor))
 
 
 def _why_no_gradient(task: Task, tape: Tape) -> str:

@@ -9,6 +9,10 @@ from runtrue.demos import basic
 from runtrue.findings import Finding
 from runtrue.measure import Measurements
 
+IN_THE_LOSS = (
+    ", although the outputs have one (no argmax, round, item, detach or NumPy may stand between outputs and loss)"
+)
+
 
 def some(names: tuple[str, ...], most: int = 5) -> str:
     """The first names of a list, and how many more."""
@@ -58,22 +62,33 @@ def graph_detached(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "graph-detached",
             "fault",
-            _place(m),
-            f"the loss has no gradient: {m.start.no_gradient}",
-            {"cuts": [f"{cut.operation} in {cut.where or 'model'}" for cut in wiring.cuts]},
+            "loss" if m.start.outputs_have_gradient else _place(m),
+            f"the loss has no gradient{IN_THE_LOSS if m.start.outputs_have_gradient else ''}: {m.start.no_gradient}",
+            {"cuts": _cuts(m), "in_the_loss": m.start.outputs_have_gradient},
         )
     elif wiring.without_gradient and m.start.error is None:
+        none = len(wiring.without_gradient) + len(wiring.idle) == wiring.total - len(wiring.frozen)
+        count = "none of the parameters" if none else f"{len(wiring.without_gradient)} parameters"
+        verb = (
+            "that ran in the forward pass received a gradient"
+            if none
+            else "ran in the forward pass and received no gradient"
+        )
         yield Finding(
             "graph-detached",
-            "warning",
+            "fault" if none else "warning",
             some(wiring.without_gradient),
-            f"{len(wiring.without_gradient)} parameters ran in the forward pass and received no gradient: "
-            f"{some(wiring.without_gradient)}; {_place(m)}",
+            f"{count} {verb}: {some(wiring.without_gradient)}; {_place(m)}",
             {
                 "without_gradient": list(wiring.without_gradient),
-                "cuts": [f"{cut.operation} in {cut.where or 'model'}" for cut in wiring.cuts],
+                "cuts": _cuts(m),
+                "in_the_loss": none and m.start.outputs_have_gradient,
             },
         )
+
+
+def _cuts(m: Measurements) -> list[str]:
+    return [f"{cut.operation} in {cut.where or 'model'}" for cut in m.start.wiring.cuts]
 
 
 def _place(m: Measurements) -> str:

@@ -20,6 +20,7 @@ from runtrue.measure import Measurements, Plan, SmallSet, Start, loss_on_bad_bat
 from runtrue.rates import RateCurve
 from runtrue.sandbox import Sandbox
 from runtrue.task import Task, TaskError
+from runtrue.trials import Curve
 
 
 @dataclass
@@ -90,11 +91,6 @@ class Examination:
         self.box.start()
         start = measure_by_data(self.box)
         self.box.start()
-        if start.no_gradient and start.outputs_have_gradient:
-            raise TaskError(
-                f"the loss has no gradient although the model's outputs have one: {start.no_gradient}. A loss must be built "
-                "from differentiable operations (no argmax, round, item, detach or NumPy between outputs and loss)"
-            )
         return start
 
     def _rate(self) -> float:
@@ -118,12 +114,18 @@ class Examination:
     def _train(self) -> None:
         self.pace = self._measure_pace()
         plan = self._plan(self.pace)
-        self.budget.now(f"training it as it is for {plan.trial} steps")
-        late = time.monotonic() + min(2 * self.share, self.budget.left)  # if the machine gets busy: fewer steps
-        reference = trials.run(self.box, steps=plan.trial, deadline=late, evaluate=True, enough=limits.ENOUGH)
-        self._add(reference=reference, plan=plan)
+        reference = self._run(plan)
         if reference.steps >= limits.LEAST_STEPS:  # many steps tell the pace better than the few before them
             self.pace = reference.seconds / reference.steps
+            better = self._plan(self.pace)
+            if reference.steps == plan.trial and better.trial > limits.AHEAD * plan.trial and not reference.diverged:
+                plan, reference = better, self._run(better)
+        self._add(reference=reference, plan=plan)
+
+    def _run(self, plan: Plan) -> Curve:
+        self.budget.now(f"training it as it is for {plan.trial} steps")
+        late = time.monotonic() + min(2 * self.share, self.budget.left)  # if the machine gets busy: fewer steps
+        return trials.run(self.box, steps=plan.trial, deadline=late, evaluate=True, enough=limits.ENOUGH)
 
     # -- rows and splits
 

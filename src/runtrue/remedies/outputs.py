@@ -144,7 +144,9 @@ def fit_the_loss(finding: Finding, measured: Measurements, box: Sandbox) -> Iter
     if o is None:
         return
     if finding.evidence.get("falls_in_vain"):
-        yield from usual_losses(o, box)
+        yield from usual_loss(o)
+        if box.task.loss is not None:
+            yield with_loss("the sign of the loss turned", "loss = -loss", wrapping.Turned(box.task.loss))
     elif o.negated:
         task_loss = box.task.loss
         assert task_loss is not None
@@ -162,8 +164,8 @@ def fit_the_loss(finding: Finding, measured: Measurements, box: Sandbox) -> Iter
         yield binary_of_probabilities(o)
 
 
-def usual_losses(o: OutputFacts, box: Sandbox) -> Iterator[Remedy]:
-    """For a loss that nobody knows: the usual one for such outputs and targets, then the user's own with its sign turned."""
+def usual_loss(o: OutputFacts) -> Iterator[Remedy]:
+    """For a loss that nobody knows, or that has no gradient: the usual one for such outputs and targets."""
     last = o.maker.name if o.maker else None
     if o.wanted == "labels" and o.columns > 1:
         if last in ("softmax", "sigmoid"):
@@ -179,9 +181,6 @@ def usual_losses(o: OutputFacts, box: Sandbox) -> Iterator[Remedy]:
             yield with_loss("binary cross-entropy of logits", code, wrapping.yes_or_no_logits)
     elif o.wanted == "numbers" and math.prod(o.shape) == math.prod(o.target_shape):
         yield with_loss("mean squared error", "loss = F.mse_loss(outputs, targets)", wrapping.numbers)
-    loss = box.task.loss
-    if loss is not None:
-        yield with_loss("the sign of the loss turned", "loss = -loss", wrapping.Turned(loss))
 
 
 def binary_of_probabilities(o: OutputFacts) -> Remedy:

@@ -11,12 +11,15 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from runtrue import optimizers
+from runtrue import outputs as results
 from runtrue.findings import Finding, Remedy
+from runtrue.init.passes import as_found
 from runtrue.measure import Measurements
+from runtrue.remedies.outputs import usual_loss
 from runtrue.remedies.registry import remedy
 from runtrue.sandbox import Sandbox
 from runtrue.surgery import Wrapper
-from runtrue.task import Task
+from runtrue.task import Task, forward, split
 
 
 @remedy("parameters-frozen")
@@ -74,9 +77,30 @@ def _loop(names: tuple[str, ...]) -> str:
 @remedy("graph-detached")
 def keep_graph(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
     """The forward pass with `detach` and `no_grad` without effect. The lasting cure is to remove them from the code."""
+    if finding.evidence.get("in_the_loss"):
+        return
     cuts = finding.evidence.get("cuts") or ["(place not seen)"]
     code = f"# in the model's forward, remove what cuts the graph: {', '.join(cuts[:3])}\n# (.detach(), torch.no_grad(), .data)"
     yield Remedy("keep the graph", False, code, lambda task: task.replace(model=Reattached(task.model)))
+
+
+@remedy("graph-detached")
+def differentiable_loss(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
+    """Where the cut is between outputs and loss: the usual loss for such outputs and targets."""
+    if box.task.loss is None or not finding.evidence.get("in_the_loss"):
+        return
+    outputs, targets = _outputs_and_targets(box)
+    o = results.measure((), outputs, targets, None)
+    if o is not None:
+        yield from usual_loss(o)
+
+
+def _outputs_and_targets(box: Sandbox) -> tuple[Any, Any]:
+    assert isinstance(box.task.model, nn.Module)
+    batch = box.batch(0)
+    with as_found(box.task.model):
+        outputs, _ = forward(box.task, box.task.model, batch)
+    return outputs, split(batch)[1]
 
 
 class _KeepGraph(TorchFunctionMode):
