@@ -83,6 +83,9 @@ class NormCall:
     """Its running statistics are those that it was made with: mean 0, variance 1."""
     frozen: bool = False
     """Its own parameters ask for no gradient."""
+    foreign: float = 1.0
+    """How far the running statistics are from those of the batch: the larger of the median ratio of their deviations, either way
+    round, and the median distance of the means in running deviations. 1 where it normalizes by the batch."""
 
 
 @dataclass(eq=False)
@@ -162,7 +165,19 @@ def norm_call(where: str, layers: tuple[str, ...], args: tuple[Any, ...], kwargs
         values=x.numel() // max(x.shape[1], 1),
         fresh=not own and _as_made(given.get("running_mean"), given.get("running_var")),
         frozen=isinstance(weight, Tensor) and not weight.requires_grad,
+        foreign=1.0 if own else _foreign(x, given.get("running_mean"), given.get("running_var")),
     )
+
+
+def _foreign(x: Tensor, mean: Tensor | None, variance: Tensor | None) -> float:
+    if mean is None or variance is None or x.numel() < 2 * x.shape[1]:
+        return 1.0
+    with torch.no_grad():
+        channels = x.detach().double().transpose(0, 1).flatten(1)
+        kept = variance.double().clamp_min(1e-30).sqrt()
+        ratio = (channels.std(1).clamp_min(1e-30) / kept).log().abs().median().exp()
+        away = ((channels.mean(1) - mean.double()).abs() / kept).median()
+        return float(torch.maximum(ratio, away))
 
 
 def _as_made(mean: Tensor | None, variance: Tensor | None) -> bool:

@@ -232,20 +232,39 @@ def loss_shape_broadcast(m: Measurements) -> Iterator[Finding]:
     The best answer to that is the mean of all targets. torch warns for its own losses and says nothing for hand-written ones.
     """
     o = m.start.outputs
-    if o is None or not o.same_numbers:
+    if o is None:
         return
-    listed = f"{o.shape} and {o.target_shape}"
-    if (o.loss in (*NUMBER_LOSSES, *BINARY_LOSSES) and math.prod(o.shape) > 1) or grows(o):
+    shapes = (o.shape, o.target_shape) if o.same_numbers else askew(o)
+    if shapes is None:
+        return
+    listed = " and ".join(map(str, shapes))
+    known = o.same_numbers and o.loss in (*NUMBER_LOSSES, *BINARY_LOSSES) and math.prod(o.shape) > 1
+    if known or grows(o, shapes):
         yield Finding(
             "loss-shape-broadcast",
             "fault" if m.start.error is not None else "warning",
             "loss",
             f"outputs and targets have the shapes {listed}: the loss compares each output with every target; "
             "give both the same shape (targets.view_as(outputs), or outputs.squeeze(1))",
-            {**evidence_of(o), "targets_shape": list(o.target_shape), "operations": [s.operation for s in o.spreads]},
+            {**evidence_of(o), "targets_shape": list(shapes[1]), "operations": [s.operation for s in o.spreads]},
         )
 
 
-def grows(o: OutputFacts) -> bool:
+def grows(o: OutputFacts, shapes: tuple[tuple[int, ...], ...]) -> bool:
     """A hand-written loss made N × N out of outputs and targets."""
-    return any(set(spread.shapes) >= {o.shape, o.target_shape} for spread in o.spreads)
+    return any(set(spread.shapes) >= set(shapes) for spread in o.spreads)
+
+
+def askew(o: OutputFacts) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """The shapes in which as many outputs as targets met in a hand-written loss, if one of the two was flattened there.
+
+    A loss over pairs that is meant so gives both the same number of dimensions: (N, 1) and (1, N).
+    """
+    count = math.prod(o.shape)
+    for spread in o.spreads if count == math.prod(o.target_shape) else ():
+        if len(spread.shapes) != 2:
+            continue
+        one, other = sorted(spread.shapes, key=len, reverse=True)
+        if len(one) > len(other) and math.prod(one) == math.prod(other) == count:
+            return one, other
+    return None

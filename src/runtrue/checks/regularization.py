@@ -19,6 +19,7 @@ KEPT = 0.05  # share of the paths through all dropouts that is left: four layers
 COUNTED = 0.3  # dropouts weaker than this do not count for KEPT: a deep transformer has dozens of 0.1
 ON_INPUTS = 0.5  # the inputs are kept with 0.8 in Srivastava et al. 2014, section 7.3
 ALL_GONE = 0.01  # chance that one pass keeps no unit at all: p^n; half of 3 units has 0.125, half of 16 has 2e-5
+FOREIGN = 10.0  # running deviations so many times off, or means so many deviations away: statistics of quite other data
 DIFFERS = 0.01  # ‖difference‖ of the outputs of two evaluation passes over ‖outputs‖: rounding gives 1e-6
 
 
@@ -127,21 +128,24 @@ def _too_much(active: list[DropoutCall]) -> str | None:
 def eval_mode_while_training(m: Measurements) -> Iterator[Finding]:
     """Normalization or dropout runs in evaluation mode while the network trains: what they are for does not happen.
 
-    A BatchNorm in evaluation mode divides by its running statistics: with those that it was made with, by nothing at all. One
-    that was trained before, or whose parameters are frozen, is meant so.
+    A BatchNorm in evaluation mode divides by its running statistics: with those that it was made with, by nothing at all; with
+    those of quite other data, by something that fits nothing. One that was trained on such data, or whose parameters are frozen,
+    is meant so.
     """
     start = m.start.regularizers
     whole = not start.training
-    norms = [n for n in start.norms if not n.own_statistics and n.fresh and not n.frozen]
+    norms = [n for n in start.norms if not n.own_statistics and (n.foreign > FOREIGN or n.fresh) and not n.frozen]
     dropouts = [d for d in start.dropouts if not d.training and (whole or not m.start.wiring.frozen)]
     if not norms and not dropouts:
         return
     names = tuple(
         dict.fromkeys(where or "model" for where in (*(n.where for n in norms), *(d.where for d in dropouts)))
     )
-    kinds = [f"{len(norms)} BatchNorm (running mean 0, variance 1)"] * bool(norms) + [
-        f"{len(dropouts)} dropout"
-    ] * bool(dropouts)
+    off = max((n.foreign for n in norms), default=1.0)
+    kept = (
+        "running mean 0, variance 1" if all(n.fresh for n in norms) else f"running statistics up to {off:.3g} times off"
+    )
+    kinds = [f"{len(norms)} BatchNorm ({kept})"] * bool(norms) + [f"{len(dropouts)} dropout"] * bool(dropouts)
     who = "the whole model is in evaluation mode" if whole else "parts are in evaluation mode"
     yield Finding(
         "eval-mode-while-training",

@@ -22,6 +22,8 @@ ROOM = 10.0  # … nor are rows where each could be one of 2¹⁰ times as many 
 MANY_TWINS, MOSTLY_TWINS = 0.2, 0.9  # share of rows that repeat earlier ones
 OVERLAP, ALL = 0.05, 0.95  # share of val that stands in train
 OTHER_SCALE = 1.75  # times the spread: 0 … 1 beside -1 … 1 has 2, 0 … 1 beside mean 0 and std 1 about 3
+OTHER_UNITS = 10.0  # the same, from where on nobody would call both the same data
+HALF, LESS = 0.5, 0.9  # of the skill on held-out rows of train; less is left on val: the other scale harms
 OTHER_PLACE = 1.0  # standard deviations between the means
 SHARE = 0.1  # of the rows of val: classes that train lacks
 OTHER_SHARES = 0.2  # of the rows would have to change class for both splits to have the same shares
@@ -108,7 +110,8 @@ def train_val_mismatch(m: Measurements) -> Iterator[Finding]:
     A class counts as missing where rows put into the splits at random would leave it out less than once in 10⁴ (exact,
     hypergeometric). A fault where a tenth of val or more has such classes, or where another scale (1.75 times the spread, or one
     standard deviation between the means; permutation test) costs at least half of the skill that the network has on held-out
-    rows of train. Other shares of the same classes are a note, and so are outputs that no label names.
+    rows of train; other units (ten times the spread, or ten deviations) are one if they cost a tenth. Other shares of
+    the same classes are a note, and so are outputs that no label names.
     """
     facts = m.splits
     if facts is None or facts.train is None:
@@ -177,7 +180,7 @@ def _scales(facts: SplitFacts) -> Iterator[Finding]:
     for what, shift in (("inputs", facts.inputs), ("targets", facts.targets)):
         if shift is None or not _differs(shift) or min(s.rows if s else 0 for s in (facts.train, facts.val)) < A_CLASS:
             continue
-        severity, skills = _harm(facts.trained)
+        severity, skills = _harm(facts.trained, shift)
         yield Finding(
             "train-val-mismatch",
             severity,
@@ -199,13 +202,14 @@ def _differs(shift: Shift) -> bool:
     return far and shift.p_value <= SURE
 
 
-def _harm(trained: Trained | None) -> tuple[Severity, str]:
+def _harm(trained: Trained | None, shift: Shift) -> tuple[Severity, str]:
     """Whether the network pays for it (some scale their inputs themselves), and what it scores."""
     if trained is None or trained.val_skill is None or not trained.held_out_skill >= SOME:
         return "warning", ""
     own, other = trained.held_out_skill, trained.val_skill
     said = f"; after {trained.steps} steps the network has skill {own:.2g} on held-out rows of train and {other:.2g} on val"
-    return ("fault" if other < own / 2 else "note"), said
+    gross = not 1 / OTHER_UNITS <= shift.spread <= OTHER_UNITS or shift.offset > OTHER_UNITS
+    return ("fault" if other < own * (LESS if gross else HALF) else "note"), said
 
 
 def _shares(train: Split, val: Split | None) -> Iterator[Finding]:

@@ -220,10 +220,13 @@ class Search:
     def _ordered(self, found: Candidate, without: Sequence[Candidate]) -> Candidate:
         """The pairs by how much is lost without them; those that cost about the same by weight and stage.
 
-        without: trials of one whole, each without one of its pairs.
+        without: trials of one whole, each without one of its pairs. Where nothing is cured without a pair, it does not matter
+        how far from it the trial stayed.
         """
         every = {id(pair): pair for c in without for pair in (*c.pairs, *found.pairs)}
-        lost = {key: -c.quality for c in without for key in every if all(key != id(p) for p in c.pairs)}
+        lost = {
+            key: -max(c.quality, limits.CURED) for c in without for key in every if all(key != id(p) for p in c.pairs)
+        }
         most = max((lost.get(id(pair), -1.0) for pair in found.pairs), default=0.0)
 
         def place(pair: Pair) -> tuple[int, int, int]:
