@@ -320,6 +320,14 @@ def test_the_graph_is_kept_and_the_outputs_are_the_same() -> None:
         assert not model(X).requires_grad
 
 
+def test_a_loss_that_cuts_the_graph_is_exchanged() -> None:
+    task = classify(network()).replace(loss=lambda o, t: (o.argmax(1) != t).float().mean())
+    (remedy,) = proposed("graph-detached", task)
+    assert "F.cross_entropy(outputs, targets)" in remedy.code and remedy.safe
+    loss, outputs = treated(remedy, task).loss, network()(X)
+    assert loss is not None and torch.equal(loss(outputs, LABELS), F.cross_entropy(outputs, LABELS))
+
+
 def test_the_kept_graph_has_the_gradient_of_the_network_without_detach() -> None:
     cut = Cut()
     cured = treated(proposed("graph-detached", classify(cut))[0], classify(cut))

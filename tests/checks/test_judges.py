@@ -486,5 +486,8 @@ def test_wiring() -> None:
     assert cut.severity == "warning" and "`detach` in body" in cut.message
     dead = replace(measured, start=Start(wiring=wired, no_gradient="nothing keeps a graph"))
     assert said("graph-detached", dead)[0].severity == "fault"
+    nothing = Wiring(3, frozen=("a",), without_gradient=("b", "c"))
+    (none,) = said("graph-detached", replace(NOTHING, start=Start(wiring=nothing, outputs_have_gradient=True)))
+    assert none.severity == "fault" and "none of the parameters" in none.message and none.evidence["in_the_loss"]
     frozen = Wiring(2, frozen=("a", "b"))
     assert not said("graph-detached", replace(NOTHING, start=Start(wiring=frozen, no_gradient="no"))), "they are frozen"

@@ -88,6 +88,8 @@ SICK: list[tuple[str, int, nn.Module | None, Tensor, Loss]] = [
     ("loss-shape-broadcast", 1, None, NUMBERS[:, 0], nn.MSELoss()),
     ("loss-shape-broadcast", 1, None, NUMBERS[:, 0], lambda o, t: (o - t).pow(2).mean()),
     ("loss-shape-broadcast", 1, nn.Sigmoid(), YES[:, 0], nn.BCELoss()),
+    ("loss-shape-broadcast", 1, None, NUMBERS, lambda o, t: (o - t.flatten()).pow(2).mean()),
+    ("loss-shape-broadcast", 1, None, NUMBERS, lambda o, t: (t - o.squeeze(1)).abs().mean()),
 ]
 
 HEALTHY: list[tuple[int, nn.Module | None, Tensor, Loss]] = [
@@ -106,6 +108,7 @@ HEALTHY: list[tuple[int, nn.Module | None, Tensor, Loss]] = [
     (1, nn.LeakyReLU(), NUMBERS, nn.MSELoss()),
     (1, nn.Flatten(0), NUMBERS[:, 0], nn.MSELoss()),
     (1, None, NUMBERS[:, 0], lambda o, t: F.mse_loss(o.squeeze(1), t)),
+    (1, None, NUMBERS, lambda o, t: ((o - o.T - t + t.T) ** 2).mean()),  # differences of pairs, as meant
     (4, None, torch.softmax(ONE_HOT, 1), nn.CrossEntropyLoss()),  # soft labels
 ]
 

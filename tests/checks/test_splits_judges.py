@@ -334,12 +334,21 @@ def test_another_scale(spread: float, offset: float, p_value: float, told: str |
 )
 def test_another_scale_is_a_fault_where_it_costs_half_the_skill(own: float, other: float, told: str) -> None:
     trained = replace(SEEN, held_out_skill=own, val_skill=other)
-    m = measured(val=TRAIN, inputs=replace(ALIKE, spread=90.0, p_value=0.005), trained=trained)
+    m = measured(val=TRAIN, inputs=replace(ALIKE, spread=9.0, p_value=0.005), trained=trained)
     (finding,) = said("train-val-mismatch", m)
     assert finding.severity == told
     assert (f"skill {own:.2g} on held-out rows of train and {other:.2g} on val" in finding.message) == (
         told != "warning"
     )
+
+
+@pytest.mark.parametrize(("spread", "offset"), [(90.0, 0.0), (0.09, 0.0), (1.0, 11.0)])
+def test_other_units_are_a_fault_where_they_cost_a_tenth_of_the_skill(spread: float, offset: float) -> None:
+    shift = replace(ALIKE, spread=spread, offset=offset, p_value=0.005)
+    for other, told in ((0.71, "fault"), (0.73, "note")):
+        trained = replace(SEEN, held_out_skill=0.8, val_skill=other)
+        (finding,) = said("train-val-mismatch", measured(val=TRAIN, inputs=shift, trained=trained))
+        assert finding.severity == told
 
 
 def test_other_shares_of_the_same_classes_are_a_note() -> None:

@@ -530,6 +530,16 @@ def test_parts_that_are_asleep(name: str) -> None:
     assert found.evidence["whole_model"] is (name == "the whole")
 
 
+def test_running_statistics_of_quite_other_data() -> None:
+    """What was trained before may sleep, but not if its running variance fits nothing."""
+    net = convolutions(norm=True)
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.constant_(norm.running_var, 1e4)
+    found = one(findings(lambda: Sleepy(net, nn.BatchNorm2d)))
+    assert found.cause == "eval-mode-while-training" and "times off" in found.message
+
+
 def test_a_step_that_puts_the_model_to_sleep() -> None:
     def step(model: nn.Module, batch: Any) -> Tensor:
         return F.cross_entropy(model.eval()(batch[0]), batch[1])
@@ -540,7 +550,8 @@ def test_a_step_that_puts_the_model_to_sleep() -> None:
 
 def test_what_was_trained_before_may_sleep() -> None:
     net = convolutions(norm=True)
-    net(IMAGES)  # running statistics of its own
+    for _ in range(50):
+        net(IMAGES)  # running statistics of its own
     assert findings(Sleepy(net, nn.BatchNorm2d)) == []
     frozen = convolutions(norm=True)
     for module in frozen.modules():

@@ -125,6 +125,16 @@ def test_the_fault_that_costs_most_leads(monkeypatch: pytest.MonkeyPatch) -> Non
     assert names(best) == ["raw", "scale"]
 
 
+def test_where_both_are_needed_the_fit_leads_however_far_from_a_cure_it_stays_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def quality(given: frozenset[str]) -> float:
+        return {frozenset({"raw", "/100"}): 0.99, frozenset({"/100"}): 0.16}.get(given, -1.0)
+
+    best, _ = sought(monkeypatch, quality, "output-activation-mismatch", "learning-rate-too-high", untreated=0.07)
+    assert names(best) == ["raw", "/100"]
+
+
 def test_a_second_remedy_is_tried_where_the_first_does_not_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     def quality(given: frozenset[str]) -> float:
         return 0.95 if "lsuv" in given else 0.0
