@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Say = Callable[[str, float], None]
 """Called with what is being done and the seconds left of the budget."""
@@ -25,6 +25,10 @@ class Budget:
     def __post_init__(self) -> None:
         if not self.seconds > 0:
             raise ValueError(f"the budget must be more than 0 seconds, not {self.seconds!r}")
+
+    def share(self, part: float) -> Budget:
+        """The same clock with a part of its seconds."""
+        return replace(self, seconds=part * self.seconds)
 
     @property
     def spent(self) -> float:

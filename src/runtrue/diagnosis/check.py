@@ -10,6 +10,7 @@ import torch
 from runtrue import optimizers, rates
 from runtrue.budget import Budget, Say, nobody
 from runtrue.checks import CHECKS
+from runtrue.diagnosis import limits
 from runtrue.diagnosis.examination import Examination
 from runtrue.diagnosis.verdict import Diagnosis
 from runtrue.diagnosis.verification import Verification
@@ -36,7 +37,7 @@ def check(
     budget: seconds. only, skip: cause ids. Raises TaskError if the task cannot be run and no fault says why, ValueError for an
     unknown cause id or a budget that is not positive.
     """
-    clock, chosen = Budget(budget, progress), choose(only, skip)
+    clock, chosen = Budget(budget, progress).share(limits.SPENT_ON_PURPOSE), choose(only, skip)
     with sandbox(task, seed) as box:
         exam = Examination(box, clock, chosen)
         findings = Diagnosis(exam, Verification(exam)).findings()

@@ -40,6 +40,7 @@ SIGN = 0.01  # a loss that fell by less shows no sign of learning
 CATCHES_UP = 0.6  # of the progress of the cured run: an untreated one that gets there later is slow, not sick
 AHEAD = 1.5  # times the trial's steps: a plan that is no longer than this was seen, not guessed
 
+SPENT_ON_PURPOSE = 0.93  # of the budget: a step, an evaluation, the last confirmation end a little late
 TRIAL_SHARE = 0.15  # of the budget, for one trial
 SMALL_SHARE = 0.1  # of the budget, for memorising a few examples
 FAST_SECONDS = 1.5  # a trial may have more than FEW_STEPS steps while it is this short
