@@ -106,6 +106,14 @@ def test_a_rate_alone_is_preferred_to_a_bundle_that_does_no_better(monkeypatch: 
     assert names(best) == ["x100"]
 
 
+def test_a_rate_that_cures_halfway_is_followed_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    def quality(given: frozenset[str]) -> float:
+        return {"x100": 0.61, "x1000": 0.92}.get(next(iter(given), ""), 0.0) if len(given) == 1 else 0.0
+
+    best, _ = sought(monkeypatch, quality, "learning-rate-too-low", untreated=0.0)
+    assert names(best) == ["x1000"]
+
+
 def test_three_faults_are_found_together_and_what_is_not_needed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def quality(given: frozenset[str]) -> float:
         needed = {"scale", "raw", "/100"}

@@ -76,9 +76,7 @@ class Search:
                 break
             rates = self._rates(first, last, singles)
             bundle = self._bundle(weighty, singles)
-            alone = (
-                rates if best < self._untreated + limits.MUCH else []
-            )  # what cures much leaves little for a rate alone
+            alone = rates if best < self._untreated + limits.MUCH or self._led_by_a_rate(singles, best) else []
             singles, together = self._both(singles, together, alone, [bundle] if first == 0 and len(bundle) > 1 else [])
             if bundle and max(self._top(singles), self._top(together)) < limits.SOUND:
                 together += self._race([(*bundle, rate) for rate in rates], "the remedies together")
@@ -91,6 +89,11 @@ class Search:
             if best >= self._untreated + limits.MUCH and best < before + limits.MORE:
                 break  # a good deal was gained, and this round added nothing
         return self._decided(self._preferred(singles), self._fewest(together))
+
+    @staticmethod
+    def _led_by_a_rate(singles: Sequence[Candidate], best: float) -> bool:
+        """Further in its direction may be better still. What else cures much leaves little for a rate alone."""
+        return any(c.quality >= best and c.causes[0] in limits.RATES for c in singles)
 
     @property
     def _untreated(self) -> float:
