@@ -191,6 +191,8 @@ def test_labels_alike_within_batches(between: float, p_value: float, told: str |
     [
         ({"distinct": 30, "twins": 1000, "contradicted": 1000, "ceiling": 0.02}, "fault"),
         ({"distinct": 30, "twins": 1000, "contradicted": 1000, "ceiling": 0.1}, "warning"),
+        ({"distinct": 20, "twins": 1000}, "fault"),
+        ({"distinct": 21, "twins": 1000}, "warning"),
         ({"distinct": 100, "twins": 1000}, "warning"),
         ({"distinct": 101, "twins": 1000}, "note"),
         ({"distinct": 799, "twins": 400}, "note"),

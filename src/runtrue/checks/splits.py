@@ -19,7 +19,7 @@ from runtrue.splits.chance import all_on_one_side_p, homogeneity_p
 SURE = 0.005  # the smallest p-value of a permutation test with 199 orders
 BITS = 64.0  # rows that could carry this much are not the same by accident …
 ROOM = 10.0  # … nor are rows where each could be one of 2¹⁰ times as many as there are
-MANY_TWINS, MOSTLY_TWINS = 0.2, 0.9  # share of rows that repeat earlier ones
+MANY_TWINS, MOSTLY_TWINS, ALL_TWINS = 0.2, 0.9, 0.98  # share of rows that repeat earlier ones
 OVERLAP, ALL = 0.05, 0.95  # share of val that stands in train
 OTHER_SCALE = 1.75  # times the spread: 0 … 1 beside -1 … 1 has 2, 0 … 1 beside mean 0 and std 1 about 3
 OTHER_UNITS = 10.0  # the same, from where on nobody would call both the same data
@@ -35,7 +35,8 @@ def repeated_examples(m: Measurements) -> Iterator[Finding]:
 
     Inputs are compared bit for bit. Rows that could be one of few (truth tables, a handful of categories) are alike by nature
     and left out. A fault where the same inputs have so many different labels that no network could remove a tenth of their
-    entropy (or variance); a warning where nine rows in ten are repeats, or a fifth contradict each other; else a note.
+    entropy (or variance), or where each comes fifty times; a warning where nine rows in ten are repeats, or a fifth contradict
+    each other; else a note.
     """
     facts, train = m.splits, m.splits.train if m.splits else None
     if facts is None or facts.repeats is None or train is None or all(t.alike for t in m.data.inputs):
@@ -56,7 +57,7 @@ def repeated_examples(m: Measurements) -> Iterator[Finding]:
     bound = f": at best {found.ceiling:.1%} of what there is to learn can be learned" if hopeless else ""
     yield Finding(
         "repeated-examples",
-        "fault" if hopeless else "warning" if severe else "note",
+        "fault" if hopeless or found.share >= ALL_TWINS else "warning" if severe else "note",
         "train inputs",
         f"of {found.rows} rows only {found.distinct} have inputs of their own{labels}{bound}. Look at how the index is used "
         "where an example is fetched",
