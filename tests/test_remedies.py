@@ -307,6 +307,17 @@ def test_a_few_frozen_parameters_are_named() -> None:
     assert all(p.requires_grad for p in executed(remedy, classify(net))["model"].parameters())
 
 
+def test_what_the_optimizer_lacks_beside_the_frozen_is_left_to_its_own_remedy() -> None:
+    net = network()
+    first, last = list(net.parameters())[:2], list(net.parameters())[-2:]
+    net[0].requires_grad_(False)
+    held = [p for p in net.parameters() if all(p is not other for other in (*first, *last))]
+    task = classify(net).replace(optimizer=torch.optim.SGD(held or first, lr=0.1))
+    optimizer = treated(proposed("parameters-frozen", task)[0], task).optimizer
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(held) + 2
+
+
 def test_the_graph_is_kept_and_the_outputs_are_the_same() -> None:
     task = SICK["graph-detached"]()
     (remedy,) = proposed("graph-detached", task)

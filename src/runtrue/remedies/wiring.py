@@ -24,14 +24,20 @@ from runtrue.task import Task, forward, split
 
 @remedy("parameters-frozen")
 def unfreeze(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
-    """Every parameter asks for a gradient, and the optimizer holds them all."""
+    """Every parameter asks for a gradient, and the optimizer holds those that did not. What else it lacks is another fault."""
 
     def treat(task: Task) -> Task:
         assert isinstance(task.model, nn.Module)
+        thawed = {id(p) for p in task.model.parameters() if p.is_floating_point() and not p.requires_grad}
         for parameter in task.model.parameters():
-            if parameter.is_floating_point():
+            if id(parameter) in thawed:
                 parameter.requires_grad_(True)
-        return optimizing_all(task)
+        if not isinstance(task.optimizer, Optimizer):
+            return optimizing_all(task)
+        held = {id(p) for group in task.optimizer.param_groups for p in group["params"]} | thawed
+        return task.replace(
+            optimizer=optimizers.rebuilt(task.optimizer, [p for p in task.model.parameters() if id(p) in held])
+        )
 
     names = tuple(finding.evidence["frozen"])
     code = f"{_loop(names)}    parameter.requires_grad_(True)\n{_rebuild(box, treat)}"
