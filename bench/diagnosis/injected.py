@@ -14,6 +14,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import nn
 
+from diagnosis import metrics
 from diagnosis import plants as p
 from diagnosis.hosts import ARCHITECTURES, Host, in_hand, perceptron, started
 from diagnosis.parts import Arm, Case, Kit, code_of, half_of
@@ -218,7 +219,9 @@ LOSS = (
     Fault(
         "softmax over one unit",
         ("output-activation-mismatch",),
-        p.one_after_the_other(p.behind(partial(nn.Softmax, dim=1)), p.with_loss(F.binary_cross_entropy)),
+        p.one_after_the_other(
+            p.behind(partial(nn.Softmax, dim=1)), p.with_loss(F.binary_cross_entropy), p.read_as(metrics.probability)
+        ),
         hosts("mlp binary adam", "cnn binary momentum", "table tumours adam"),
     ),
     Fault(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from diagnosis.hosts import PROBLEMS, in_hand, perceptron
+from diagnosis.metrics import Metric
 from diagnosis.parts import Arm
 from runtrue import Task, datasets
 
@@ -29,6 +30,11 @@ def same(values: Tensor) -> Tensor:
 
 def with_task(arm: Arm, task: Task) -> Arm:
     return replace(arm, task=task)
+
+
+def read_as(metric: Metric) -> Plant:
+    """What is planted changes what the outputs mean, and so how they are read."""
+    return lambda arm: replace(arm, metric=metric)
 
 
 # -- data
