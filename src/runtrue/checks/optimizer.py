@@ -12,6 +12,7 @@ from runtrue.measure import Measurements
 
 STUCK = 0.1  # share of the baseline removed: under this a trial has shown no learning
 POOR = 0.6  # quality under which a training that had its whole plan may have had the wrong rate; a trial decides
+STILL = 0.05  # of a layer's weights: if all steps, each ten times the first (momentum), move none further, none overshoots
 RISEN = 1.5  # loss at the end over the larger of start and baseline
 
 
@@ -24,11 +25,17 @@ def risen(m: Measurements) -> bool:
     return ceiling > 0 and curve.end > RISEN * ceiling
 
 
+def hardly_moves(m: Measurements) -> bool:
+    """No layer's weights get anywhere in the whole run, if its steps are about as long as the first."""
+    ratios = [layer.update_ratio for layer in m.start.layers if layer.update_ratio is not None]
+    return bool(ratios) and 10 * max(ratios) * m.reference.steps < STILL
+
+
 @check("learning-rate-too-high", sick=basic.rate_too_high, healthy=basic.healthy_mlp)
 def learning_rate_too_high(m: Measurements) -> Iterator[Finding]:
     """Steps overshoot: the loss rises, jumps, or sticks far above what a lower rate reaches (N3.2)."""
     curve = m.reference
-    if not curve.steps or m.quality >= POOR:
+    if not curve.steps or m.quality >= POOR or (hardly_moves(m) and not risen(m)):
         return
     if risen(m):
         what = f"the loss rose from {curve.start:.4g} to {curve.end:.4g} in {curve.steps} steps"
