@@ -12,7 +12,9 @@ from runtrue.measure import Measurements
 
 STUCK = 0.1  # share of the baseline removed: under this a trial has shown no learning
 POOR = 0.6  # quality under which a training that had its whole plan may have had the wrong rate; a trial decides
-STILL = 0.05  # of a layer's weights: if all steps, each ten times the first (momentum), move none further, none overshoots
+STILL = (
+    0.05  # of a layer's weights: if all steps, each ten times the first (momentum), move none further, none overshoots
+)
 RISEN = 1.5  # loss at the end over the larger of start and baseline
 
 

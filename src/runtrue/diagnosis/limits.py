@@ -19,6 +19,9 @@ SIGMAS = 4.0  # … and for losses, gains this many times the noise of both curv
 
 CEILING = {"fit": 0.9, "scale": 0.8, "rate": 0.6}
 """Quality of the untreated network up to which a suspicion of this weight is treated at all, once the whole plan was seen."""
+OFTEN_MEANT = ("parameters-frozen", "parameters-not-optimized")
+"""A body that was trained before stands still, and its new head is trained: …"""
+MEANT = 0.5  # … a quality from here on is taken as meant so. Heads on bodies of random weights reached 0.3 and less
 EARLY_CEILING = {"fit": 0.6, "scale": 0.6, "rate": 0.1}
 """The same where only a part of the plan could be seen: a network that learns has the rest of it to get better."""
 GAIN = {"fit": 0.1, "scale": 0.2, "rate": 0.25}

@@ -54,6 +54,8 @@ class Diagnosis:
         if self.exam.sound:
             return False
         weight, quality = limits.weight_of(finding.cause), self.exam.measured.quality
+        if finding.cause in limits.OFTEN_MEANT and quality >= limits.MEANT:
+            return False
         if self.exam.saw_the_whole_plan and self.exam.measured.plan.known:
             return quality < limits.CEILING[weight]
         if finding.cause in limits.FACTS:
