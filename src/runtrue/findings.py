@@ -106,7 +106,8 @@ class Outcome:
     one loss a step. `baseline` is the loss of the best constant prediction, where it is known: a network whose
     loss does not go below it has learned nothing from its inputs. `skill_before` and `skill_after` are of the predictions in
     evaluation mode, 0 like the best constant and 1 perfect (see `runtrue.skill`): they can be compared where a remedy changes
-    the loss, and are None where they cannot be told.
+    the loss, and are None where they cannot be told. With several `seeds` the skill of the treated run is the mean of all, and
+    losses and curves are those of the first.
     """
 
     before: float

@@ -29,6 +29,8 @@ class Trial:
     remedies: Bundle
     curve: Curve
     quality: float
+    seeds: int = 1
+    """The quality is the mean over so many."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Verification:
             twin, treated = race(exam.box, treats, steps=self.steps, seed=seed, evaluate=True, enough=limits.ENOUGH)
             before.append(exam.measured.quality_of(twin))
             after.append(exam.measured.quality_of(self._in_user_units(treated, tried.remedies)))
-        mean = replace(tried, quality=sum(after) / len(after))
+        mean = replace(tried, quality=sum(after) / len(after), seeds=len(after))
         won = sum(b > a for a, b in zip(before, after))
         sick = sum(before) / len(before)
         return mean if won == len(after) and self.cures(mean, causes, sick) else None
@@ -217,7 +219,7 @@ class Verification:
     def _plan_over_trial(self) -> float:
         return self.exam.measured.plan.steps / max(1, self.exam.measured.reference.steps)
 
-    def outcome(self, tried: Trial, cured: bool, seeds: int = 1) -> Outcome:
+    def outcome(self, tried: Trial, cured: bool) -> Outcome:
         measured = self.exam.measured
         reference = measured.reference.first(tried.curve.steps)
         skilled = tried.curve.skill is not None
@@ -226,7 +228,7 @@ class Verification:
             after=tried.curve.end,
             cured=cured,
             steps=tried.curve.steps,
-            seeds=seeds,
+            seeds=tried.seeds,
             before_curve=reference.losses,
             after_curve=tried.curve.losses,
             baseline=measured.constant,

@@ -184,7 +184,8 @@ def proof(outcome: Outcome | None) -> list[Block]:
 
 def how_tried(outcome: Outcome) -> str:
     """What was held equal between the two runs."""
-    seeds = f", the mean of {outcome.seeds} seeds" if outcome.seeds > 1 else ""
+    others = outcome.seeds - 1
+    seeds = f", and again with {count(others, 'other seed')} (curves of the first, skill of all)" if others else ""
     return f"Both were trained for the same {count(outcome.steps, 'step')} on the same batches{seeds}."
 
 
