@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -227,6 +228,37 @@ def test_other_modules_that_a_step_reaches_are_restored() -> None:
     x, y = data()
     runtrue.check(Task(model, [{"x": x, "y": y}] * 4, step=step), budget=3)
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+
+
+class InAList(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [nn.Linear(8, 16)]
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(torch.tanh(self.hidden[0](x)))
+        return scores
+
+
+def test_layers_in_a_plain_list_are_found_treated_and_restored() -> None:
+    torch.manual_seed(0)
+    net, x = InAList(), torch.randn(400, 8)
+    nn.init.normal_(net.hidden[0].weight, 0, 1e-3)
+    nn.init.constant_(net.hidden[0].bias, 1.0)
+    labels = x[:, :3].argmax(1)
+    before = [p.detach().clone() for p in (*net.parameters(), *net.hidden[0].parameters())]
+    task = Task(net, (x, labels), loss=F.cross_entropy, optimizer=torch.optim.Adam(net.parameters(), 1e-2), epochs=20)
+    report = runtrue.check(task, budget=20)
+    fault = report.faults[0]
+    assert fault.cause == "parameters-not-optimized" and "hidden[0].weight" in fault.where
+    assert fault.remedy is not None and "model.hidden = nn.ModuleList(model.hidden)" in fault.remedy.code
+    after = [*net.parameters(), *net.hidden[0].parameters()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after))
+    assert all(p.grad is None for p in after) and isinstance(net.hidden, list)
+    treated = runtrue.fix(task, report).task
+    assert isinstance(treated.optimizer, torch.optim.Optimizer)
+    assert sum(len(group["params"]) for group in treated.optimizer.param_groups) == 4
 
 
 def test_trials_of_the_same_thing_are_the_same() -> None:

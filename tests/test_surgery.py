@@ -22,7 +22,18 @@ from runtrue.rewiring import (
     RewiredStep,
     Unwritten,
 )
-from runtrue.surgery import Residual, bridge, made, module_at, put, spelled, then
+from runtrue.surgery import (
+    Registered,
+    Residual,
+    all_named_parameters,
+    bridge,
+    made,
+    module_at,
+    put,
+    spelled,
+    then,
+    unregistered,
+)
 from runtrue.widening import NotAChainError, widened
 
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
@@ -71,6 +82,37 @@ def test_the_spelling_of_a_path_reaches_the_module() -> None:
     names = {"model": model, "nn": nn}
     exec(f"{spelled('body.2.0')} = nn.Identity()\n{spelled('list.0')} = nn.ReLU()", names)
     assert isinstance(model["body"][2][0], nn.Identity) and isinstance(model["list"][0], nn.ReLU)
+
+
+class Listed(nn.Module):
+    """Three layers where `parameters()` does not look, and one where it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [nn.Linear(4, 4), nn.Linear(4, 4)]
+        self.named = {"gate": nn.Linear(4, 4)}
+        self._teacher = [nn.Linear(4, 4)]  # hidden on purpose
+        self.known = nn.ModuleList([nn.Linear(4, 4)])
+        self.alias = [self.known[0]]
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (*self.hidden, self.named["gate"], *self.known):
+            x = torch.relu(layer(x))
+        scores: Tensor = self.head(x)
+        return scores
+
+
+def test_layers_in_plain_lists_and_dicts() -> None:
+    net = Listed()
+    found = unregistered(net)
+    assert found == {"hidden[0]": net.hidden[0], "hidden[1]": net.hidden[1], "named['gate']": net.named["gate"]}
+    outer = unregistered(nn.Sequential(net))
+    assert list(outer) == ["0.hidden[0]", "0.hidden[1]", "0.named['gate']"]
+    assert all_named_parameters(net)["hidden[1].bias"] is net.hidden[1].bias
+    known = Registered(net)
+    assert len(list(known.parameters())) == len(list(net.parameters())) + 6 and not unregistered(known)
+    assert torch.equal(known(torch.ones(1, 4)), net(torch.ones(1, 4)))
 
 
 def test_a_bridge_adds_the_input_to_what_the_layers_make_of_it() -> None:

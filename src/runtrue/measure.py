@@ -19,6 +19,7 @@ from runtrue.lossparts import LossWatch
 from runtrue.regularizers import Regularizers
 from runtrue.sandbox import Sandbox
 from runtrue.splits import SplitFacts
+from runtrue.surgery import all_named_parameters, unregistered
 from runtrue.tape import Cut, LossCall, Tape
 from runtrue.task import Task, TaskError, blame, split
 from runtrue.trials import Curve, changed_batches, judge_progress
@@ -56,6 +57,8 @@ class Wiring:
     """Ask for one, and belong to no layer that ran."""
     not_held: tuple[str, ...] = ()
     """Ask for one, and the optimizer does not hold them."""
+    unregistered: tuple[str, ...] = ()
+    """Modules in plain lists and dicts, by their place: `parameters()` does not know them."""
     foreign: int = 0
     """Held by the optimizer, and no part of the model."""
     held: int = 0
@@ -331,18 +334,20 @@ def _wiring(task: Task, tape: Tape, box: Sandbox | None = None) -> Wiring:
     assert isinstance(task.model, nn.Module)
     named = dict(task.model.named_parameters())
     asking = {name: p for name, p in named.items() if p.requires_grad}
+    every = {name: p for name, p in all_named_parameters(task.model).items() if p.requires_grad}
     ran = _ran(tape)
     bare = {name for name, p in asking.items() if p.grad is None}
     held: set[int] = set()
     if box is not None:
         held = {id(p) for group in box.optimizer(task).param_groups for p in group["params"]}
     return Wiring(
-        total=len(named),
+        total=len(named) + len(every) - len(asking),
         frozen=tuple(name for name in named if name not in asking),
         without_gradient=tuple(n for n in asking if n in bare and n.rpartition(".")[0] in ran),
         idle=tuple(n for n in asking if n in bare and n.rpartition(".")[0] not in ran),
-        not_held=tuple(n for n, p in asking.items() if id(p) not in held) if box is not None else (),
-        foreign=len(held - {id(p) for p in named.values()}),
+        not_held=tuple(n for n, p in every.items() if id(p) not in held) if box is not None else (),
+        unregistered=tuple(unregistered(task.model)),
+        foreign=len(held - {id(p) for p in (*named.values(), *every.values())}),
         held=len(held),
         cuts=tuple(tape.cuts),
     )

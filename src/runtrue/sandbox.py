@@ -19,6 +19,7 @@ from runtrue import batches as data
 from runtrue import optimizers
 from runtrue.closures import reachable
 from runtrue.keeping import Restore, keep_data, keep_modules, keep_random_state, keep_tensor, seed_all, undisturbed
+from runtrue.surgery import unregistered
 from runtrue.task import Task, TaskError, blame, forward
 
 EVALUATED_AT_ONCE, EVALUATED = 256, 2048  # examples in one pass of an evaluation, and in all of it
@@ -183,7 +184,9 @@ def _back_to_start(restore: Restore, roots: list[nn.Module]) -> Restore:
 
 def _refuse_unusable(model: nn.Module) -> None:
     if next(model.parameters(), None) is None:
-        raise TaskError(f"the model ({type(model).__name__}) has no parameters: there is nothing to train")
+        beside = ", ".join(unregistered(model))
+        listed = f"; {beside} stand in a plain list or dict: use nn.ModuleList or nn.ModuleDict" if beside else ""
+        raise TaskError(f"the model ({type(model).__name__}) has no parameters: there is nothing to train{listed}")
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise TaskError(
@@ -198,7 +201,7 @@ def _refuse_unusable(model: nn.Module) -> None:
 def _all_modules(task: Task) -> list[nn.Module]:
     """The model, and whatever else the loss, the step or the optimizer's function can reach."""
     assert isinstance(task.model, nn.Module)
-    roots = [task.model]
+    roots = [task.model, *unregistered(task.model).values()]
     for part in (task.loss, task.step, task.metric, task.optimizer):
         roots += [m for m in reachable(part) if m not in roots]
     return roots

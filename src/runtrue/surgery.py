@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+MOST_LAYERS = 10_000  # a longer list holds data
+
 
 class Wrapper(nn.Module):
     """A network around the user's own: it does something before or behind it."""
@@ -36,6 +38,38 @@ def module_at(model: nn.Module, name: str) -> nn.Module | None:
         return core(model).get_submodule(name) if name else None
     except AttributeError:
         return None
+
+
+def unregistered(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules in plain lists, tuples and dicts of a network, by their place in it: they compute, and `parameters()` does not
+    know them."""
+    registered = set(model.modules())
+    found: dict[str, nn.Module] = {}
+    for prefix, holder in core(model).named_modules():
+        for attribute, value in vars(holder).items():
+            if attribute.startswith("_") or not isinstance(value, (list, tuple, dict)) or len(value) > MOST_LAYERS:
+                continue
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                if isinstance(item, nn.Module) and item not in registered:
+                    found.setdefault(f"{prefix + '.' if prefix else ''}{attribute}[{key!r}]", item)
+    return found
+
+
+def all_named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """By name: the model's own, and those of modules that it holds without knowing them."""
+    beside = {f"{place}.{name}": p for place, m in unregistered(model).items() for name, p in m.named_parameters()}
+    return dict(model.named_parameters()) | beside
+
+
+class Registered(Wrapper):
+    """A network that knows the modules in its plain lists."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self.beside = nn.ModuleList(unregistered(network).values())
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        return self.network(*inputs, **named)
 
 
 def put(model: nn.Module, name: str, module: nn.Module) -> None:

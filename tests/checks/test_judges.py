@@ -16,10 +16,12 @@ from runtrue.checks import CHECKS, judge_all
 from runtrue.facts import DataFacts, TensorFacts
 from runtrue.findings import Finding, plain
 from runtrue.measure import LossFacts, Measurements, Plan, SmallSet, Start, Wiring
+from runtrue.outputs import OutputFacts
 from runtrue.probes import Reading
 from runtrue.tape import Cut
 from runtrue.trials import Curve
 
+OUTPUTS = OutputFacts("cross_entropy", (8, 10), 0.0, 1.0, True, False, False, "labels", (8,), 0.0, 9.0)
 NOTHING = Measurements(DataFacts((), None, 0), Start())
 
 
@@ -427,6 +429,8 @@ def test_bad_rows_are_a_fault_only_if_the_loss_is_lost() -> None:
     measured = data(tensor(bad_rows=3, bad_values=5))
     assert [f.severity for f in said("non-finite-data", replace(measured, bad_loss=math.nan))] == ["fault"]
     assert [f.severity for f in said("non-finite-data", replace(measured, bad_loss=0.5))] == ["note"]
+    lost = replace(measured, bad_loss=0.5, reference=Curve((2.3, math.nan)))
+    assert [f.severity for f in said("non-finite-data", lost)] == ["fault"], "infinity in, and only the gradient shows it"
 
 
 def test_constant_data() -> None:
@@ -489,5 +493,10 @@ def test_wiring() -> None:
     nothing = Wiring(3, frozen=("a",), without_gradient=("b", "c"))
     (none,) = said("graph-detached", replace(NOTHING, start=Start(wiring=nothing, outputs_have_gradient=True)))
     assert none.severity == "fault" and "none of the parameters" in none.message and none.evidence["in_the_loss"]
+    half = Wiring(4, without_gradient=("a", "b"))
+    for end, severity in ((2.2, "fault"), (0.2, "warning")):
+        start = Start(wiring=half, level=2.3, outputs=OUTPUTS)
+        known = replace(NOTHING, start=start, reference=Curve((end,) * 20))
+        assert said("graph-detached", known)[0].severity == severity
     frozen = Wiring(2, frozen=("a", "b"))
     assert not said("graph-detached", replace(NOTHING, start=Start(wiring=frozen, no_gradient="no"))), "they are frozen"

@@ -25,11 +25,13 @@ TARGET_TINY = 1e-3
 def non_finite_data(m: Measurements) -> Iterator[Finding]:
     """Inputs or targets hold NaN or infinity, which turns the loss and then every weight into NaN.
 
-    A network may mask such values itself: it is a fault only if the loss of a batch that holds one is not finite.
+    A network may mask such values itself: it is a fault only if the loss of a batch that holds one is not finite, or the training
+    was lost (infinity can leave the loss finite and the gradient not).
     """
     for role, tensor in (*(("inputs", t) for t in m.data.inputs), ("targets", m.data.targets)):
         if tensor is not None and tensor.bad_rows:
-            lost = m.bad_loss is not None and not math.isfinite(m.bad_loss)
+            run_lost = m.reference.steps > 0 and m.reference.diverged
+            lost = run_lost or (m.bad_loss is not None and not math.isfinite(m.bad_loss))
             yield Finding(
                 "non-finite-data",
                 "fault" if lost else "note",

@@ -63,21 +63,26 @@ def any_below(layers: list[Reading], gain: float) -> bool:
     return any(r.gain is not None and r.gain < gain for r in layers)
 
 
+def reach(r: Reading) -> float:
+    """The gain of weights whose mean is not 0 as well, which have no spread where they are all alike."""
+    return max(r.gain or 0.0, (r.weight_norm or 0.0) / math.sqrt(max(1, r.units)))
+
+
 @check("init-too-large", sick=basic.tanh_large_init, healthy=basic.tanh_xavier)
 def init_too_large(m: Measurements) -> Iterator[Finding]:
     """Weights start so large that units saturate, or the outputs and the loss start far too big (N1.3)."""
     layers = weight_layers(m)
-    large = [r for r in layers if r.gain is not None and r.gain > GAIN_LARGE]
+    large = [r for r in layers if reach(r) > GAIN_LARGE]
     stuck = [r for r in layers if (r.saturated_fraction or 0.0) > SATURATED]
     ratio = shrinkage(layers[:-1])
     expected = m.start.baseline.start if m.start.baseline and m.start.baseline.classes else math.inf
     off = m.start.loss / expected if expected > 0 else 0.0
-    if (
-        not large and not (any(r.gain and r.gain > 2 for r in stuck)) and not (ratio > GROWN or off > LOSS_OFF)
-    ) or not layers:
+    if (not large and not (any(reach(r) > 2 for r in stuck)) and not (ratio > GROWN or off > LOSS_OFF)) or not layers:
         return
-    worst = max(layers, key=lambda r: r.gain or 0.0)
-    reasons = [f"weights of {worst.layer} amplify by {worst.gain:.3g} (std · sqrt(fan_in); limit {GAIN_LARGE:g})"]
+    worst = max(layers, key=reach)
+    reasons = [
+        f"weights of {worst.layer} amplify by {reach(worst):.3g} (root mean square · sqrt(fan_in); limit {GAIN_LARGE:g})"
+    ]
     if stuck:
         reasons.append(f"{100 * max(r.saturated_fraction or 0 for r in stuck):.0f} % of {stuck[0].layer} is saturated")
     if off > LOSS_OFF:
@@ -87,7 +92,7 @@ def init_too_large(m: Measurements) -> Iterator[Finding]:
         "warning",
         worst.layer,
         "; ".join(reasons),
-        {"layers": by_layer(layers), "largest_gain": worst.gain, "limit_gain": GAIN_LARGE, "loss_at_start": m.start.loss,
+        {"layers": by_layer(layers), "largest_gain": reach(worst), "limit_gain": GAIN_LARGE, "loss_at_start": m.start.loss,
          "expected_loss": expected},
     )  # fmt: skip
 

@@ -14,6 +14,9 @@ IN_THE_LOSS = (
 )
 
 
+POOR = 0.5  # quality under which a network that is cut off from half of its parameters is sick because of it
+
+
 def some(names: tuple[str, ...], most: int = 5) -> str:
     """The first names of a list, and how many more."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
@@ -40,17 +43,25 @@ def parameters_frozen(m: Measurements) -> Iterator[Finding]:
 def parameters_not_optimized(m: Measurements) -> Iterator[Finding]:
     """The optimizer does not hold parameters that ask for a gradient, so its step never moves them.
 
-    Typical: a layer replaced, or the model built anew, after the optimizer was made.
+    Typical: a layer replaced, or the model built anew, after the optimizer was made; layers in a plain list, which
+    `parameters()` does not know.
     """
     wiring = m.start.wiring
     if wiring.not_held:
         stale = f"; it holds {wiring.foreign} tensors that are not in this model" if wiring.foreign else ""
+        if wiring.unregistered:
+            stale += f"; model.parameters() does not know {some(wiring.unregistered)}, in a plain list or dict"
         yield Finding(
             "parameters-not-optimized",
             "warning",
             some(wiring.not_held),
             f"the optimizer does not hold {len(wiring.not_held)} of {wiring.total} parameters: {some(wiring.not_held)}{stale}",
-            {"missing": list(wiring.not_held), "parameters": wiring.total, "foreign": wiring.foreign},
+            {
+                "missing": list(wiring.not_held),
+                "parameters": wiring.total,
+                "foreign": wiring.foreign,
+                "unregistered": list(wiring.unregistered),
+            },
         )
 
 
@@ -67,7 +78,11 @@ def graph_detached(m: Measurements) -> Iterator[Finding]:
             {"cuts": _cuts(m), "in_the_loss": m.start.outputs_have_gradient},
         )
     elif wiring.without_gradient and m.start.error is None:
-        none = len(wiring.without_gradient) + len(wiring.idle) == wiring.total - len(wiring.frozen)
+        asking = wiring.total - len(wiring.frozen) - len(wiring.idle)
+        none = len(wiring.without_gradient) == asking
+        # a target network or a teacher gets no gradient either, but a network of one call learns nothing that is cut off
+        half = 2 * len(wiring.without_gradient) >= asking and m.start.outputs is not None
+        poor = m.reference.steps > 0 and m.quality < POOR
         count = "none of the parameters" if none else f"{len(wiring.without_gradient)} parameters"
         verb = (
             "that ran in the forward pass received a gradient"
@@ -76,7 +91,7 @@ def graph_detached(m: Measurements) -> Iterator[Finding]:
         )
         yield Finding(
             "graph-detached",
-            "fault" if none else "warning",
+            "fault" if none or (half and poor) else "warning",
             some(wiring.without_gradient),
             f"{count} {verb}: {some(wiring.without_gradient)}; {_place(m)}",
             {

@@ -18,7 +18,7 @@ from runtrue.measure import Measurements
 from runtrue.remedies.outputs import usual_loss
 from runtrue.remedies.registry import remedy
 from runtrue.sandbox import Sandbox
-from runtrue.surgery import Wrapper
+from runtrue.surgery import Registered, Wrapper, core
 from runtrue.task import Task, forward, split
 
 
@@ -47,7 +47,27 @@ def unfreeze(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator
 @remedy("parameters-not-optimized")
 def optimize_all(finding: Finding, measured: Measurements, box: Sandbox) -> Iterator[Remedy]:
     """The same optimizer, built on the parameters of the model as it is now."""
-    yield Remedy("give every parameter to the optimizer", True, _rebuild(box, optimizing_all), optimizing_all)
+    beside = finding.evidence.get("unregistered")
+    if not beside:
+        yield Remedy("give every parameter to the optimizer", True, _rebuild(box, optimizing_all), optimizing_all)
+        return
+
+    def treat(task: Task) -> Task:
+        assert isinstance(task.model, nn.Module)
+        return optimizing_all(task.replace(model=Registered(task.model)))
+
+    lines = [
+        f"model.{where} = nn.{'ModuleDict' if isinstance(_attribute(box, where), dict) else 'ModuleList'}(model.{where})"
+        for where in dict.fromkeys(place.rpartition("[")[0] for place in beside)
+    ]
+    lines[0] += "  # in its __init__; a plain list or dict hides its layers from parameters()"
+    code = "\n".join([*lines, _rebuild(box, optimizing_all)])
+    yield Remedy("register the layers, and give every parameter to the optimizer", True, code, treat)
+
+
+def _attribute(box: Sandbox, where: str) -> Any:
+    holder, _, attribute = where.rpartition(".")
+    return getattr(core(box.model).get_submodule(holder), attribute)
 
 
 def optimizing_all(task: Task) -> Task:

@@ -57,7 +57,8 @@ def report_blocks(report: Report) -> list[Block]:
     shown_above = any(fault.outcome and fault.outcome.before_curve for fault in report.faults)
     blocks.append(measured_section(report.measured, with_curve=not shown_above))
     if len(report.measured.rates) > 1:
-        blocks.append(rates_section(report.measured))
+        others = [fault.cause for fault in report.faults if not fault.cause.startswith("learning-rate")]
+        blocks.append(rates_section(report.measured, others))
     facts = {**report.measured.facts, "cost": f"{report.seconds:.1f} s, {count(report.steps, 'training step')}"}
     blocks.append(Section("This check", [Facts(facts)], id="facts"))
     return blocks
@@ -204,13 +205,13 @@ def symptoms(report: Report, fault: Finding) -> list[Block]:
     return [Section("What it explains", [Prose(VANISH), Facts(lines)])]
 
 
-def rates_section(measured: Measured) -> Section:
-    """Several learning rates, several curves (N3.2), and the one to take."""
+def rates_section(measured: Measured, others: list[str]) -> Section:
+    """Several learning rates, several curves (N3.2), and the one to take. `others`: faults that none of them cured."""
     judged = measured.rates
     rows = [[four_digits(c.rate), c.verdict, c.losses[0], c.losses[-1], c.reason] for c in judged]
     verdicts = ", ".join(f"{four_digits(c.rate)} {c.verdict}" for c in judged)
     blocks: list[Block] = [
-        Prose(suggest(judged).reason),
+        Prose(f"Tried while {', '.join(others)} still stood: a rate cures none of it." if others else suggest(judged).reason),
         Chart(rate_curves(judged, measured.baseline), "The loss at every rate that was tried, the task's own among them.",
               f"Loss by step at {count(len(judged), 'learning rate')}: {verdicts}."),
         Table(["rate", "verdict", "loss at the start", "at the end", "why"], rows, "What each rate did"),
