@@ -534,7 +534,7 @@ def test_running_statistics_of_quite_other_data() -> None:
     """What was trained before may sleep, but not if its running variance fits nothing."""
     net = convolutions(norm=True)
     for norm in net.modules():
-        if isinstance(norm, nn.BatchNorm2d):
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
             nn.init.constant_(norm.running_var, 1e4)
     found = one(findings(lambda: Sleepy(net, nn.BatchNorm2d)))
     assert found.cause == "eval-mode-while-training" and "times off" in found.message
