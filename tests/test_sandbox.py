@@ -234,6 +234,7 @@ class InAList(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.hidden = [nn.Linear(8, 16)]
+        self.losses = [nn.MSELoss()]  # nothing to train
         self.head = nn.Linear(16, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -253,6 +254,7 @@ def test_layers_in_a_plain_list_are_found_treated_and_restored() -> None:
     fault = report.faults[0]
     assert fault.cause == "parameters-not-optimized" and "hidden[0].weight" in fault.where
     assert fault.remedy is not None and "model.hidden = nn.ModuleList(model.hidden)" in fault.remedy.code
+    assert "losses" not in fault.message + fault.remedy.code
     after = [*net.parameters(), *net.hidden[0].parameters()]
     assert all(torch.equal(one, other) for one, other in zip(before, after))
     assert all(p.grad is None for p in after) and isinstance(net.hidden, list)

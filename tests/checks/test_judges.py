@@ -430,7 +430,9 @@ def test_bad_rows_are_a_fault_only_if_the_loss_is_lost() -> None:
     assert [f.severity for f in said("non-finite-data", replace(measured, bad_loss=math.nan))] == ["fault"]
     assert [f.severity for f in said("non-finite-data", replace(measured, bad_loss=0.5))] == ["note"]
     lost = replace(measured, bad_loss=0.5, reference=Curve((2.3, math.nan)))
-    assert [f.severity for f in said("non-finite-data", lost)] == ["fault"], "infinity in, and only the gradient shows it"
+    assert [f.severity for f in said("non-finite-data", lost)] == ["fault"], (
+        "infinity in, and only the gradient shows it"
+    )
 
 
 def test_constant_data() -> None:
