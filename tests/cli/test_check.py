@@ -179,6 +179,18 @@ def test_as_a_program_in_a_pipe(folder: Path) -> None:
     assert done.stderr == "" and "s left" not in done.stdout
 
 
+@pytest.mark.parametrize(("name", "code"), [("healthy", 0), ("sick", 1)])
+def test_a_reader_that_has_seen_enough_changes_nothing(folder: Path, name: str, code: int) -> None:
+    """As with `runtrue check … | head`: the exit code and the page are those of the check."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "runtrue", "check", f"tasks.py:{name}", "--budget", "3s", "--out", "page.html"]
+    with open(write, "w", encoding="utf-8") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert Path("page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
 def test_progress_goes_to_stderr_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     said = call("tasks.py:healthy", "--budget", "5s", "--format", "json")

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 import runtrue
 from runtrue.checks import CHECKS, Check
-from runtrue.cli.output import fail, progress
+from runtrue.cli.output import Printer, fail, progress, to_a_reader
 from runtrue.diagnosis import ensure_known, specimens
 from runtrue.diagnosis.specimens import Comparison, Seen
 from runtrue.findings import CAUSES, STAGE_OF
@@ -69,10 +67,11 @@ def explain(cause: str) -> int:
         return fail(_why_not(cause))
     with progress() as say:
         seen = specimens.compare(cause, progress=say)
-    console = Console()
+    console = Printer()
     sheet = Sheet(min(console.width, WIDEST), console.encoding.lower().startswith("utf"))
-    for line in explanation(known, seen, sheet):
-        console.print(styled(line, sheet, in_colour=console.is_terminal and not console.no_color), soft_wrap=True)
+    with to_a_reader():
+        for line in explanation(known, seen, sheet):
+            console.print(styled(line, sheet, in_colour=console.is_terminal and not console.no_color), soft_wrap=True)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import traceback
@@ -10,14 +9,13 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from torch import nn
 
 from runtrue import diagnosis, settings
 from runtrue.budget import Say
 from runtrue.cli import places, targets
 from runtrue.cli.forms import FORMS, Result
-from runtrue.cli.output import cannot_write, fail, progress, write_or_print
+from runtrue.cli.output import Printer, cannot_write, fail, progress, to_a_reader, write_or_print
 from runtrue.report.text import print_report
 from runtrue.task import Task, TaskError
 
@@ -88,27 +86,26 @@ def show(result: Result, options: Options) -> int:
     """Write it where it was asked for. What was found out is not lost with a file that cannot be written: it goes to stdout."""
     place = options.out or (Path("stdout") if options.format in FORMS else PAGE)
     try:
-        if options.format in FORMS:
-            write_or_print(FORMS[options.format](result), options.out)
-        elif options.format == "html":
-            print(result.report.to_html(place))
-        else:
-            print_text(result)
-            print(f"report: {result.report.to_html(place)}")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with to_a_reader():
+            if options.format in FORMS:
+                write_or_print(FORMS[options.format](result), options.out)
+            elif options.format == "html":
+                print(result.report.to_html(place))
+            else:
+                page = result.report.to_html(place)  # first: a reader that stops early must not lose it
+                print_text(result)
+                print(f"report: {page}")
     except OSError as error:
-        if options.format in FORMS and options.out is not None:
-            print(FORMS[options.format](result))
-        elif options.format == "html":
+        if options.format not in FORMS:
             print_text(result)
+        elif options.out is not None:
+            print(FORMS[options.format](result))
         return cannot_write(error, place)
     return 0 if result.report.ok else 1
 
 
 def print_text(result: Result) -> None:
-    print_report(result.report, Console())
+    print_report(result.report, Printer())
     silenced = [f"{cause} ({said_by})" for cause, said_by in result.choice.silenced.items()]
     if silenced:
         print(f"\nnot looked for: {', '.join(silenced)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runtrue import lab
-from runtrue.cli.output import cannot_write, fail, write_or_print
+from runtrue.cli.output import Printer, cannot_write, fail, to_a_reader, write_or_print
 
 
 def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int:
@@ -20,17 +20,17 @@ def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int
         return fail(str(error))
     page = out or Path(f"runtrue-lab-{name}.html")
     try:
-        if format == "json":
-            write_or_print(result.to_json(), out)
-        elif format == "html":
-            print(result.to_html(page))
-        else:
-            from rich.console import Console
+        with to_a_reader():
+            if format == "json":
+                write_or_print(result.to_json(), out)
+            elif format == "html":
+                print(result.to_html(page))
+            else:
+                from runtrue.lab.text import print_experiment
 
-            from runtrue.lab.text import print_experiment
-
-            print_experiment(result, Console())
-            print(f"page: {result.to_html(page)}")
+                place = result.to_html(page)  # first: a reader that stops early must not lose it
+                print_experiment(result, Printer())
+                print(f"page: {place}")
     except OSError as error:
         return cannot_write(error, page)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,23 @@ from pathlib import Path
 from rich.console import Console
 
 from runtrue.budget import Say
+
+
+class Printer(Console):
+    """A console that raises where its reader has gone: rich would end the program with exit code 1, which means "fault"."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+@contextmanager
+def to_a_reader() -> Iterator[None]:
+    """What is printed inside may stop short: a reader, such as `head`, has seen enough, and nothing is wrong."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_or_print(text: str, out: Path | None) -> None:
