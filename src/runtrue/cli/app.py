@@ -95,6 +95,13 @@ def lab(
     data: Annotated[str | None, typer.Option(help="gaussian or fashion-mnist.", show_default=False)] = None,
     depth: Annotated[int | None, typer.Option(help="Hidden layers.", show_default=False)] = None,
     width: Annotated[int | None, typer.Option(help="Units a layer.", show_default=False)] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="learning-rates on your own: file.py:name, package.module:name, demo:NAME.", show_default=False
+        ),
+    ] = None,
+    budget: Annotated[str, typer.Option(help="Time to spend on your own task.")] = "60s",
 ) -> None:
     """Run an experiment of the training notes: its claim, its figure, and whether the claim held.
 
@@ -104,6 +111,8 @@ def lab(
 
     given = {"seeds": seeds, "data": data, "depth": depth, "width": width}
     settings = {key: value for key, value in given.items() if value is not None}
+    if task is not None:
+        raise typer.Exit(laboratory.run_on(task, budget, name, format.value, out, **settings))
     raise typer.Exit(laboratory.run(name, format.value, out, **settings))
 
 

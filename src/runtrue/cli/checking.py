@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +39,19 @@ class Options:
 
 def run(options: Options) -> int:
     """Exit code: 0 no fault, 1 fault, 2 anything else, also a failure of our own: a gate must not take that for a fault."""
-    try:
+
+    def work() -> int:
         with redirect_stdout(sys.stderr), progress() as say:  # what the user's own code prints must not mix with JSON
             result = examine(options, say)
         return show(result, options)
+
+    return guarded(work)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of work that runs a user's code: 2, and one line on stderr, for whatever comes out of it."""
+    try:
+        return work()
     except (TaskError, ValueError) as error:
         return fail(str(error))
     except KeyboardInterrupt:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtrue import lab
 from runtrue.cli.output import Printer, cannot_write, fail, to_a_reader, write_or_print
+
+if TYPE_CHECKING:
+    from runtrue.lab.experiment import Experiment
+
+OF_TASKS = ("learning-rates",)
+"""Experiments that can be run on a task of the user's."""
 
 
 def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int:
@@ -18,6 +26,29 @@ def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int
         result = lab.run(name, **settings)
     except (ValueError, TypeError) as error:
         return fail(str(error))
+    return show(name, result, format, out)
+
+
+def run_on(target: str, budget: str, name: str | None, format: str, out: Path | None, **settings: Any) -> int:
+    """The same on a task of the user's. Exit code: 0 it ran, 2 the call or the target is wrong."""
+    from runtrue.cli import checking, targets
+
+    if name not in OF_TASKS:
+        return fail(f"--task goes with {', '.join(OF_TASKS)}, not with {name or 'the list of experiments'}")
+    if settings:
+        return fail(f"--{', --'.join(settings)} set up the experiment's own network: leave out what --task brings")
+
+    def work() -> int:
+        from runtrue.lab import own_rates
+
+        with redirect_stdout(sys.stderr):  # what the user's own code prints must not mix with JSON
+            result = own_rates.run(targets.load(target), name=target, budget=checking.seconds(budget))
+        return show("learning-rates", result, format, out)
+
+    return checking.guarded(work)
+
+
+def show(name: str, result: Experiment, format: str, out: Path | None) -> int:
     page = out or Path(f"runtrue-lab-{name}.html")
     try:
         with to_a_reader():

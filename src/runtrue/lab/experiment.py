@@ -64,9 +64,8 @@ class Experiment:
     def verdict(self) -> str:
         """In a sentence, how many parts of the claim held; then each part with its numbers, a line each."""
         failed = [judgement.code for judgement in self.judgements if not judgement.held]
-        outcome = (
-            f"Does not hold: {', '.join(failed)}" if failed else f"All {len(self.judgements)} parts of the claim hold"
-        )
+        kept = "The claim holds" if len(self.judgements) == 1 else f"All {len(self.judgements)} parts of the claim hold"
+        outcome = f"Does not hold: {', '.join(failed)}" if failed else kept
         return "\n".join([outcome + ".", *(f"{part.code}: {part.words}" for part in self.judgements)])
 
     @property

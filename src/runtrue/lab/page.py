@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtrue.lab.experiment import Experiment
-from runtrue.report.blocks import Block, Chart, Facts, Section, Tone
+from runtrue.lab.experiment import Experiment, Judgement
+from runtrue.report.blocks import Block, Chart, Facts, Prose, Section, Tag, Tone
 from runtrue.report.html import save_page
 from runtrue.report.page import render_fragment, render_page
 
@@ -22,6 +22,18 @@ def page(experiment: Experiment) -> str:
         status_text=headline(experiment),
         status_detail=f"Experiment {experiment.experiment}: {experiment.notes_code} of the training notes.",
         blocks=[*experiment.draw(experiment), settings],
+    )
+
+
+def part_section(part: Judgement, heading: str, claim: str) -> Section:
+    """One part of the claim: what was claimed, what was measured, and whether that held."""
+    return Section(
+        heading,
+        [Prose(f"{claim}\n\nMeasured: {part.words}")],
+        id=part.code.replace(".", "-").lower(),
+        kicker=part.code,
+        tags=[Tag("held", "good") if part.held else Tag("not held", "bad")],
+        tone="good" if part.held else "bad",
     )
 
 

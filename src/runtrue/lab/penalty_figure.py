@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runtrue.lab.experiment import Experiment, Judgement, Row
+from runtrue.lab.page import part_section
 from runtrue.lab.penalty_judge import NAMES, ZERO
 from runtrue.lab.text import percent
 from runtrue.lab.training import CONSTANT
-from runtrue.report.blocks import Block, Chart, Prose, Section, Table, Tag
+from runtrue.report.blocks import Block, Chart, Prose, Section, Table
 from runtrue.report.numbers import is_finite
 from runtrue.report.rate_charts import NO_LEARNING, label_layers, placed
 from runtrue.report.theme import BLUE, GREY, NUMBERS, ORANGE, Spec
@@ -151,15 +152,7 @@ def as_cell(name: str, value: Any) -> Any:
 
 
 def section(part: Judgement) -> Section:
-    heading = HEADS.get(part.code, part.code)
-    return Section(
-        heading,
-        [Prose(f"{part.claim}\n\nMeasured: {part.words}")],
-        id=part.code.replace(".", "-").lower(),
-        kicker=part.code,
-        tags=[Tag("held", "good") if part.held else Tag("not held", "bad")],
-        tone="good" if part.held else "bad",
-    )
+    return part_section(part, HEADS.get(part.code, part.code), part.claim)
 
 
 def alt(series: Mapping[str, Sequence[Row]]) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtrue.lab.experiment import Experiment, Judgement, Row
+from runtrue.lab.page import part_section
 from runtrue.lab.text import percent
 from runtrue.lab.training import CONSTANT
 from runtrue.rates import RateCurve, judge
-from runtrue.report.blocks import Block, Chart, Prose, Section, Table, Tag
+from runtrue.report.blocks import Block, Chart, Section, Table
 from runtrue.report.numbers import is_finite
 from runtrue.report.rate_charts import rate_curves
 
@@ -61,14 +62,7 @@ def as_cell(key: str, value: Any) -> Any:
 
 def section(part: Judgement) -> Section:
     heading, _, claim = part.claim.partition(": ")
-    return Section(
-        heading,
-        [Prose(f"{claim[:1].upper()}{claim[1:]}\n\nMeasured: {part.words}")],
-        id=part.code.replace(".", "-").lower(),
-        kicker=part.code,
-        tags=[Tag("held", "good") if part.held else Tag("not held", "bad")],
-        tone="good" if part.held else "bad",
-    )
+    return part_section(part, heading, f"{claim[:1].upper()}{claim[1:]}")
 
 
 def alt(rows: Sequence[Row]) -> str:

@@ -38,6 +38,7 @@ HIDDEN = (
     "std_by_seed",
     "std_large_weights",
     "end_by_seed",
+    "reason",
     "claimed",
 )
 """Readings of a row that the text leaves to the JSON."""

@@ -208,13 +208,14 @@ def symptoms(report: Report, fault: Finding) -> list[Block]:
 def rates_section(measured: Measured, others: list[str]) -> Section:
     """Several learning rates, several curves (N3.2), and the one to take. `others`: faults that none of them cured."""
     judged = measured.rates
-    rows = [[four_digits(c.rate), c.verdict, c.losses[0], c.losses[-1], c.reason] for c in judged]
+    rows = [[four_digits(c.rate), c.verdict, c.losses[0], c.losses[-1]] for c in judged]
     verdicts = ", ".join(f"{four_digits(c.rate)} {c.verdict}" for c in judged)
     blocks: list[Block] = [
         Prose(f"Tried while {', '.join(others)} still stood: a rate cures none of it." if others else suggest(judged).reason),
         Chart(rate_curves(judged, measured.baseline), "The loss at every rate that was tried, the task's own among them.",
               f"Loss by step at {count(len(judged), 'learning rate')}: {verdicts}."),
-        Table(["rate", "verdict", "loss at the start", "at the end", "why"], rows, "What each rate did"),
+        Table(["rate", "verdict", "loss at the start", "at the end"], rows, "What each rate did"),
+        Facts({f"{four_digits(c.rate)}, {c.verdict}": c.reason for c in judged}),
     ]  # fmt: skip
     return Section("Learning rates", blocks, id="rates")
 

@@ -80,7 +80,7 @@ def rate_curves(judged: Sequence[JudgedCurve], constant: float | None = None) ->
 
 def checked_curve(curve: JudgedCurve, again: Sequence[float], constant: float | None = None) -> Spec:
     """The curve of the rate that was suggested, and the longer run on other batches that checked it."""
-    names = (f"{rate_shown(curve.rate)} in the sweep", "a longer run, other batches")
+    names = (f"{rate_shown(curve.rate)} in the sweep", "in a longer run")
     return loss_curves(curve.losses, again, constant, names=names)
 
 
