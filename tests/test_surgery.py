@@ -25,10 +25,10 @@ from runtrue.rewiring import (
 from runtrue.surgery import (
     Registered,
     Residual,
-    all_named_parameters,
     bridge,
     made,
     module_at,
+    parameters_of,
     put,
     spelled,
     then,
@@ -109,7 +109,7 @@ def test_layers_in_plain_lists_and_dicts() -> None:
     assert found == {"hidden[0]": net.hidden[0], "hidden[1]": net.hidden[1], "named['gate']": net.named["gate"]}
     outer = unregistered(nn.Sequential(net))
     assert list(outer) == ["0.hidden[0]", "0.hidden[1]", "0.named['gate']"]
-    assert all_named_parameters(net)["hidden[1].bias"] is net.hidden[1].bias
+    assert parameters_of(found)["hidden[1].bias"] is net.hidden[1].bias
     known = Registered(net)
     assert len(list(known.parameters())) == len(list(net.parameters())) + 6 and not unregistered(known)
     assert torch.equal(known(torch.ones(1, 4)), net(torch.ones(1, 4)))

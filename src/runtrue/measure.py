@@ -19,7 +19,7 @@ from runtrue.lossparts import LossWatch
 from runtrue.regularizers import Regularizers
 from runtrue.sandbox import Sandbox
 from runtrue.splits import SplitFacts
-from runtrue.surgery import all_named_parameters, unregistered
+from runtrue.surgery import parameters_of, unregistered
 from runtrue.tape import Cut, LossCall, Tape
 from runtrue.task import Task, TaskError, blame, split
 from runtrue.trials import Curve, changed_batches, judge_progress
@@ -334,7 +334,8 @@ def _wiring(task: Task, tape: Tape, box: Sandbox | None = None) -> Wiring:
     assert isinstance(task.model, nn.Module)
     named = dict(task.model.named_parameters())
     asking = {name: p for name, p in named.items() if p.requires_grad}
-    every = {name: p for name, p in all_named_parameters(task.model).items() if p.requires_grad}
+    beside = unregistered(task.model)
+    every = asking | {name: p for name, p in parameters_of(beside).items() if p.requires_grad}
     ran = _ran(tape)
     bare = {name for name, p in asking.items() if p.grad is None}
     held: set[int] = set()
@@ -346,7 +347,7 @@ def _wiring(task: Task, tape: Tape, box: Sandbox | None = None) -> Wiring:
         without_gradient=tuple(n for n in asking if n in bare and n.rpartition(".")[0] in ran),
         idle=tuple(n for n in asking if n in bare and n.rpartition(".")[0] not in ran),
         not_held=tuple(n for n, p in every.items() if id(p) not in held) if box is not None else (),
-        unregistered=tuple(place for place, m in unregistered(task.model).items() if any(True for _ in m.parameters())),
+        unregistered=tuple(place for place, part in beside.items() if any(True for _ in part.parameters())),
         foreign=len(held - {id(p) for p in (*named.values(), *every.values())}),
         held=len(held),
         cuts=tuple(tape.cuts),

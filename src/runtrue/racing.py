@@ -37,7 +37,8 @@ PREPARING = 5e-3  # seconds to get a variant ready for stacking
 VERIFIED = 3  # steps: by then the forward pass, the gradient and what the optimizer remembers have all been used
 TOLERANCE = 1e-3  # relative difference of the losses until then; seen in float32: 1e-7 to 1e-5
 PATIENCE, GRACE = 20.0, 10.0  # times the expected seconds of a job, and seconds, before a child is given up
-_STACKED = ("steps", "batch", "until", "deadline", "evaluate")  # what stacked runs can be given
+_STACKED = ("steps", "batch", "until", "deadline", "evaluate")  # what stacked runs are given of what a run is
+_PASSED_OVER = ("seed", "enough", "hopeless")  # the seed is the stack's; a variant that has learned enough stays in it
 
 
 @dataclass
@@ -140,12 +141,7 @@ def in_workers(
 
 def in_stack(box: Sandbox, treats: Sequence[Treat | None], **given: Any) -> list[Curve] | None:
     """All in one pass. None if they cannot be stacked, or if that does not give the losses that single runs give."""
-    if not given.keys() <= {
-        *_STACKED,
-        "seed",
-        "enough",
-        "hopeless",
-    }:  # a variant that has learned enough stays in the stack
+    if not given.keys() <= {*_STACKED, *_PASSED_OVER}:
         return None
     stack = stacked.stack(box, treats, given.get("seed", 0))
     if stack is None:

@@ -6,7 +6,7 @@ The sandbox restores structure and values; outside it, work on a copy.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,10 +55,9 @@ def unregistered(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def all_named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """By name: the model's own, and those of modules that it holds without knowing them."""
-    beside = {f"{place}.{name}": p for place, m in unregistered(model).items() for name, p in m.named_parameters()}
-    return dict(model.named_parameters()) | beside
+def parameters_of(parts: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """The parameters of modules by their places, by place and name."""
+    return {f"{place}.{name}": p for place, part in parts.items() for name, p in part.named_parameters()}
 
 
 class Registered(Wrapper):

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from runtrue import calls
 from runtrue.calls import ActivationCall, DropoutCall, NormCall
-from runtrue.surgery import all_named_parameters, core, unregistered
+from runtrue.surgery import core, parameters_of, unregistered
 
 ACTIVATIONS = {
     "relu": "relu", "relu6": "relu6", "threshold": "relu", "leaky_relu": "leaky_relu", "prelu": "leaky_relu",
@@ -176,13 +176,12 @@ class Tape(TorchFunctionMode):
         self._dropping: DropoutCall | None = None
         self._count = Counter[str]()
         self._observer = observer
-        beside = {
-            m: f"{place}.{name}".strip(".")
-            for place, part in unregistered(model).items()
-            for name, m in part.named_modules()
-        }
-        self._names = beside | {m: name for part in (model, core(model)) for name, m in part.named_modules()}
-        self._parameters = {id(p): n for part in (model, core(model)) for n, p in all_named_parameters(part).items()}
+        beside = unregistered(model)
+        inside = {m: f"{place}.{name}".strip(".") for place, part in beside.items() for name, m in part.named_modules()}
+        own = (model, core(model))
+        self._names = inside | {m: name for part in own for name, m in part.named_modules()}
+        self._parameters = {id(p): name for name, p in parameters_of(beside).items()}
+        self._parameters |= {id(p): name for part in own for name, p in part.named_parameters()}
         self._buffers = {id(b) for b in model.buffers()}
         self._stack: list[nn.Module] = []
         self._by_weight: dict[tuple[int, str], Layer] = {}

@@ -4,7 +4,7 @@ nothing has to be pickled but the results, and nothing has to be put back.
 
 Forking a process in which threads run is safe as long as the child needs no lock that one of them held. PyTorch's own pools
 are left alone (one thread, set before anything else), the child tries a backward pass before it takes a job, and a child
-that does not get on is killed: whatever no child brought back is done in this process, as if there were no children.
+that does not get on is killed: whatever no child brought back is the caller's to do, as if there were no children.
 """
 
 from __future__ import annotations
@@ -59,24 +59,6 @@ class Failure:
     """The traceback, in words: the error of a child comes without one."""
 
 
-def side_by_side(
-    jobs: Sequence[Callable[[], T]],
-    *,
-    workers: int | None = None,
-    deadline: float = math.inf,
-    patience: float = PATIENCE,
-    need: float = 0.0,
-) -> list[T | Failure]:
-    """The results of the jobs, in their order; what a job raised comes back as a `Failure`.
-
-    A job must leave things as it found them, since several run in one child, or all of them in this process: where forking
-    is not possible (see `obstacle`), fails, or a child dies or hangs. See `forked` for the arguments. A job that was not done
-    by the deadline is a Failure with a TimeoutError.
-    """
-    found = forked(jobs, workers=workers, deadline=deadline, patience=patience, need=need)
-    return [found[number] if number in found else _attempt(job, deadline) for number, job in enumerate(jobs)]
-
-
 def forked(
     jobs: Sequence[Callable[[], T]],
     *,
@@ -85,8 +67,10 @@ def forked(
     patience: float = PATIENCE,
     need: float = 0.0,
 ) -> dict[int, T | Failure]:
-    """The results that children brought back, by the number of the job. Jobs without one are still to be done.
+    """The results that children brought back, by the number of the job; what a job raised comes back as a `Failure`.
 
+    Jobs without a result are still to be done: forking is not possible (see `obstacle`) or failed, or a child died or hung.
+    A job must leave things as it found them, since several run in one child.
     workers: children at most; as many as there are cores by default. deadline: `time.monotonic()` at which children are
     killed. patience: seconds after which a job is given up. need: bytes that a child may use.
     After Ctrl-C, as after any other error, no child is left.
@@ -179,9 +163,7 @@ def _limits(name: str) -> Iterator[str]:
                 yield (folder / name).read_text(encoding="ascii")
 
 
-def _attempt(job: Callable[[], T], deadline: float = math.inf) -> T | Failure:
-    if time.monotonic() > deadline:
-        return Failure(TimeoutError("the deadline passed before this job was done: allow more time"))
+def _attempt(job: Callable[[], T]) -> T | Failure:
     try:
         return job()
     except Exception as error:  # noqa: BLE001  whatever a job raises is its result

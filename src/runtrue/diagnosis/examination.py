@@ -125,7 +125,10 @@ class Examination:
     def _run(self, plan: Plan) -> Curve:
         self.budget.now(f"training it as it is for {plan.trial} steps")
         late = time.monotonic() + min(2 * self.share, self.budget.left)  # if the machine gets busy: fewer steps
-        return trials.run(self.box, steps=plan.trial, deadline=late, evaluate=True, enough=limits.ENOUGH)
+        return self._run_as_it_is(plan.trial, late)
+
+    def _run_as_it_is(self, steps: int, deadline: float) -> Curve:
+        return trials.run(self.box, steps=steps, deadline=deadline, evaluate=True, enough=limits.ENOUGH)
 
     # -- rows and splits
 
@@ -181,11 +184,7 @@ class Examination:
     def train_longer(self, steps: int) -> None:
         """The untreated run again, with more steps; a run that was lost stays as it is."""
         if not self.measured.reference.diverged:
-            self._add(
-                reference=trials.run(
-                    self.box, steps=steps, deadline=self.budget.end, evaluate=True, enough=limits.ENOUGH
-                )
-            )
+            self._add(reference=self._run_as_it_is(steps, self.budget.end))
 
     # -- the small set (N3.1)
 

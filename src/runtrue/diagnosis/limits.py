@@ -8,9 +8,7 @@ from __future__ import annotations
 
 SOUND = 0.9  # quality from here on: the network trains, and nothing is treated
 ENOUGH = 0.97  # skill at which a run is stopped before its time: it will not be found wanting any more
-HOPELESS = (
-    -0.5
-)  # skill at which a run whose loss has not fallen is stopped as well: far worse than a constant, and not moving
+HOPELESS = -0.5  # skill at which a run whose loss has not fallen is stopped as well: far worse than a constant
 LEARNED = 0.6  # the same as a share of the loss, where there is no skill to go by
 STRUGGLING = 0.1  # under this it has shown no learning; the best constant prediction has 0
 CURED = 0.2  # the treated run reaches at least this quality …
@@ -19,11 +17,11 @@ SIGMAS = 4.0  # … and for losses, gains this many times the noise of both curv
 
 CEILING = {"fit": 0.9, "scale": 0.8, "rate": 0.6}
 """Quality of the untreated network up to which a suspicion of this weight is treated at all, once the whole plan was seen."""
+EARLY_CEILING = {"fit": 0.6, "scale": 0.6, "rate": 0.1}
+"""The same where only a part of the plan could be seen: a network that learns has the rest of it to get better."""
 OFTEN_MEANT = ("parameters-frozen", "parameters-not-optimized")
 """A body that was trained before stands still, and its new head is trained: …"""
 MEANT = 0.5  # … a quality from here on is taken as meant so. Heads on bodies of random weights reached 0.3 and less
-EARLY_CEILING = {"fit": 0.6, "scale": 0.6, "rate": 0.1}
-"""The same where only a part of the plan could be seen: a network that learns has the rest of it to get better."""
 GAIN = {"fit": 0.1, "scale": 0.2, "rate": 0.25}
 """What a remedy must add to the quality of the untreated network."""
 SHARE_OF_CURED = {"fit": 1.0, "scale": 0.8, "rate": 0.6}
@@ -47,9 +45,7 @@ SPENT_ON_PURPOSE = 0.93  # of the budget: a step, an evaluation, the last confir
 TRIAL_SHARE = 0.15  # of the budget, for one trial
 SMALL_SHARE = 0.1  # of the budget, for memorising a few examples
 FAST_SECONDS = 1.5  # a trial may have more than FEW_STEPS steps while it is this short
-WHOLE_SHARE = (
-    0.1  # of the budget: a plan that takes no longer is trained as a whole, and the rest as far as this reaches
-)
+WHOLE_SHARE = 0.1  # of the budget: a plan that takes no longer is trained as a whole, the others as far as this reaches
 FEW_STEPS, LEAST_STEPS, MOST_STEPS = 100, 12, 2000
 USUAL_EPOCHS, USUAL_STEPS = 10, 1000  # the plan assumed where the task names none: the longer of the two
 MEMORISED = 0.1  # share of the loss that may be left on the small set (N3.1)
