@@ -18,18 +18,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 import _common
-import _tasks
+from diagnosis.hosts import BATCH, EPOCHS, IMAGES, Host
 from runtrue import Task, demos, optimizers, rates, trials
 from runtrue.curves import end, tail, wobble
 from runtrue.sandbox import sandbox
 from runtrue.sweep import sweep
 
 TASKS = (
-    ("mlp", "multi_class", "momentum"),
+    ("mlp", "classes", "momentum"),
     ("mlp", "regression", "adam"),
-    ("cnn-batchnorm", "multi_class", "momentum"),
+    ("cnn-batchnorm", "classes", "momentum"),
     ("transformer", "binary", "adamw"),
 )
 DEAD = ("zero-init", "tanh-small-init", "deep-sigmoid", "dead-relu", "nan-pixels")
@@ -65,13 +67,30 @@ def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def healthy_task(architecture: str, problem: str, optimizer: str, *, factor: float = 1.0) -> Task:
+    """One of the healthy tasks of the bench of the diagnosis; `factor` multiplies its learning rate."""
+    task = Host(architecture, problem, optimizer).arm().task
+    return task if factor == 1.0 else times(factor)(task)
+
+
+def constant_loss(targets: Tensor) -> float:
+    """Loss of the best constant prediction: entropy for labels and for 0/1 columns, variance for other numbers."""
+    if not targets.is_floating_point():
+        share = F.one_hot(targets).double().mean(0)
+        return float(torch.special.entr(share).sum())
+    if bool(((targets == 0) | (targets == 1)).all()):
+        share = targets.double().mean(0)
+        return float((torch.special.entr(share) + torch.special.entr(1 - share)).mean())
+    return float(targets.double().var(0, correction=0).mean())
+
+
 # -- thresholds
 
 
 def grid(name: tuple[str, str, str], seed: int) -> dict[str, Any]:
     """Short curves at every rate, and where longer runs from other weights on other batches end at the same rates."""
-    task = _tasks.task(*name)
-    constant = _tasks.constant_loss(task.train[1])
+    task = healthy_task(*name)
+    constant = constant_loss(task.train[1])
     short, _ = runs(task, seed, SHORT)
     long, base = runs(task, seed + 100, LONG)
     ends = {rate: math.inf if curve.diverged else curve.end for rate, curve in long.items()}
@@ -118,14 +137,14 @@ def lack(grid: dict[str, Any], rate: float) -> float:
 
 def swept(name: tuple[str, str, str], seed: int) -> Iterator[dict[str, Any]]:
     """From each wrong rate: what is suggested, and what a whole plan at that rate removes beside the healthy one."""
-    healthy = removed(_tasks.task(*name), seed)
+    healthy = removed(healthy_task(*name), seed)
     for factor in WRONG:
-        task = _tasks.task(*name, factor=factor)
+        task = healthy_task(*name, factor=factor)
         with sandbox(task, seed) as box:
-            found = sweep(box, constant=_tasks.constant_loss(task.train[1]), steps=SHORT)
+            found = sweep(box, constant=constant_loss(task.train[1]), steps=SHORT)
             steps = box.steps
         rate = found.suggestion.rate
-        reached = math.nan if rate is None else removed(_tasks.task(*name, factor=factor * rate / found.own), seed)
+        reached = math.nan if rate is None else removed(healthy_task(*name, factor=factor * rate / found.own), seed)
         yield {
             "task": " · ".join(name), "seed": seed, "own": found.own, "suggested": rate, "removed": reached, "healthy": healthy,
             "checked": found.proof is not None, "own rate": found.of_own.verdict if found.of_own else None, "steps": steps,
@@ -134,10 +153,10 @@ def swept(name: tuple[str, str, str], seed: int) -> Iterator[dict[str, Any]]:
 
 def removed(task: Task, seed: int) -> float:
     """Share of the constant's loss that the whole plan removes, from other weights than the sweep saw."""
-    steps = _tasks.EPOCHS * _tasks.IMAGES // _tasks.BATCH
+    steps = EPOCHS * IMAGES // BATCH
     with sandbox(task, seed + 200) as box:
         curve = trials.run(box, steps=steps)
-    constant = _tasks.constant_loss(task.train[1])
+    constant = constant_loss(task.train[1])
     return -math.inf if curve.diverged else (constant - curve.end) / constant
 
 
@@ -152,7 +171,7 @@ def without(name: str, seed: int) -> dict[str, Any]:
 
 def shuffled(seed: int) -> Task:
     """Labels that the images do not tell."""
-    task = _tasks.task("mlp", "multi_class", "momentum")
+    task = healthy_task("mlp", "classes", "momentum")
     images, labels = task.train
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     return task.replace(train=(images, labels[order]))

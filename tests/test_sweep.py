@@ -305,6 +305,8 @@ def judged(*curves: tuple[float, Verdict, float]) -> list[JudgedCurve]:
         (judged((0.01, "low", 1.5), (0.1, "good", 1.0), (0.32, "high", 1.5)), [0.032]),
         (judged((0.032, "low", 1.5), (0.1, "good", 1.0), (0.32, "high", 1.5)), []),
         (judged((0.1, "low", 2.0), (1.0, "low", 2.0)), [100.0]),
+        (judged((0.1, "low", 2.0), (1.0, "unclear", 1.9)), [10.0]),
+        (judged((0.1, "low", 2.0), (1.0, "unclear", 2.2)), [0.01]),
         (judged((0.1, "very high", 2.0)), [0.01]),
         (judged((0.1, "low", 1.9), (10.0, "high", 1.5)), [1.0]),
         (judged((0.1, "low", 1.9), (0.3, "high", 1.5)), []),

@@ -196,7 +196,7 @@ def next_rates(judged: Sequence[JudgedCurve], constant: float | None = None) -> 
     """Rates that the curves leave open: beyond the edge if the best is there, else half a decade on each side of it.
 
     Where none is good: one between low and high; else lower ones, until one is lost like the one above it, or two do not
-    move the loss at all: then it is not the rate. Higher ones only while none of those tried moves it.
+    move the loss at all: then it is not the rate. Higher ones only while none of those tried moves it, or the highest begins to.
     """
     good = [curve for curve in judged if curve.verdict == "good"]
     if not good:
@@ -213,8 +213,11 @@ def next_rates(judged: Sequence[JudgedCurve], constant: float | None = None) -> 
 def without_good(judged: Sequence[JudgedCurve], constant: float | None) -> float | None:
     """The next rate where none of those tried is good."""
     tried = [curve.rate for curve in judged]
-    if {curve.verdict for curve in judged} == {"low"}:
-        return max(tried) * STRIDE
+    said, top = {curve.verdict for curve in judged}, max(judged, key=lambda curve: curve.rate)
+    if said == {"low"}:
+        return top.rate * STRIDE
+    if said == {"low", "unclear"} and top.lost_at is None and end(top.losses) < top.losses[0]:
+        return top.rate * 10  # the highest begins to move the loss, and not upwards
     if (between := rates.gap(judged)) is not None:
         low, high = between
         return two_digits(math.sqrt(low * high)) if high > low * HALF * SLACK else None

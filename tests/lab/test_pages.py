@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
 
 from runtrue import lab
+from runtrue.demos import basic
+from runtrue.lab import own_rates
 
 pytestmark = pytest.mark.slow
-CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")
-FLAGS = [f"--{flag}" for flag in ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync")]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]
-
-
 EXPERIMENTS: dict[str, tuple[int, dict[str, Any]]] = {
     "init": (13, {"seeds": 1}),
     "learning-rates": (1, {"seeds": 1, "steps": 240}),
     "penalty": (2, {"seeds": 1, "steps": 60, "width": 50}),
+    "own": (2, {"steps": 40}),
 }
 """Charts on the page, and settings for a short run, by name."""
 
 
 @pytest.fixture(scope="module", params=EXPERIMENTS)
 def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = lab.run(request.param, **EXPERIMENTS[request.param][1])
-    return found.to_html(tmp_path_factory.mktemp("page") / f"{request.param}.html")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
+    settings = EXPERIMENTS[request.param][1]
+    made = (
+        own_rates.run(basic.rate_too_low(), **settings)
+        if request.param == "own"
+        else lab.run(request.param, **settings)
+    )
+    return made.to_html(tmp_path_factory.mktemp("page") / f"{request.param}.html")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1000), ("dark", 1000), ("light", 390)])

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import report_samples as samples
 
@@ -35,13 +34,6 @@ FIGURES = {
     "histograms": charts.histograms_by_layer(HISTOGRAMS),
     "hostile": charts.by_layer(samples.hostile().measured.layers),
 }
-
-
-@pytest.fixture(scope="module")
-def vega_lite() -> Any:
-    altair = pytest.importorskip("altair")
-    schema = next(Path(altair.__file__).parent.glob("vegalite/*/schema/vega-lite-schema.json"))
-    return jsonschema.Draft7Validator(json.loads(schema.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -6,10 +6,8 @@ import json
 import math
 import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,13 +54,6 @@ FIGURES = {
     "negative": rate_curves(judge([curve(0.1, *(-float(t) for t in range(30))), curve(0.2, *[0.0] * 30)])),
     "check": checked_curve(FOUR[1], falling(0.02, 0.1, 180).losses, 2.3),
 }
-
-
-@pytest.fixture(scope="module")
-def vega_lite() -> Any:
-    altair = pytest.importorskip("altair")
-    schema = next(Path(altair.__file__).parent.glob("vegalite/*/schema/vega-lite-schema.json"))
-    return jsonschema.Draft7Validator(json.loads(schema.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("name", FIGURES)
