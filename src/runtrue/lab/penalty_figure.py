@@ -12,7 +12,7 @@ from runtrue.lab.penalty_judge import NAMES, ZERO
 from runtrue.lab.text import percent
 from runtrue.lab.training import CONSTANT
 from runtrue.report.blocks import Block, Chart, Prose, Section, Table
-from runtrue.report.numbers import is_finite
+from runtrue.report.numbers import count, is_finite
 from runtrue.report.rate_charts import NO_LEARNING, label_layers, placed
 from runtrue.report.theme import BLUE, GREY, NUMBERS, ORANGE, Spec
 
@@ -46,7 +46,7 @@ def penalty_blocks(experiment: Experiment) -> list[Block]:
     learned = Chart(
         by_strength(series, "data_end", "loss of the data at the end", guides(series)),
         f"The data's part of the loss after {experiment.settings['steps']} steps, without the penalty itself, by its strength λ; "
-        f"means of {seeds} seeds. A little does no harm; from some strength on nothing is learned.",
+        f"means of {count(seeds, 'seed')}. A little does no harm; from some strength on nothing is learned.",
         alt(series),
     )
     gone = Chart(
@@ -56,7 +56,7 @@ def penalty_blocks(experiment: Experiment) -> list[Block]:
         alt(series),
     )
     words = Prose(
-        f"Means of {seeds} seeds. Added: λ times the sum over the weights at the start, by hand. Start and end: the loss with "
+        f"Means of {count(seeds, 'seed')}. Added: λ times the sum over the weights at the start, by hand. Start and end: the loss with "
         "the penalty. The data's part: of the end, with its spread over the seeds. Removed: of a constant guess's loss, by the "
         f"data's part. Gone: weights below {ZERO:g}."
     )

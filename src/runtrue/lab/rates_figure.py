@@ -11,7 +11,7 @@ from runtrue.lab.text import percent
 from runtrue.lab.training import CONSTANT
 from runtrue.rates import RateCurve, judge
 from runtrue.report.blocks import Block, Chart, Section, Table
-from runtrue.report.numbers import is_finite
+from runtrue.report.numbers import count, is_finite
 from runtrue.report.rate_charts import rate_curves
 
 SHOWN = {
@@ -49,7 +49,7 @@ def numbers(rows: Sequence[Row], experiment: Experiment) -> Table:
     return Table(
         list(SHOWN.values()),
         [[as_cell(key, row[key]) for key in SHOWN] for row in rows],
-        caption=f"Losses, means over {seeds} seeds: of the first batch, the lowest, the mean of the last fifth and its spread "
+        caption=f"Losses, means over {count(seeds, 'seed')}: of the first batch, the lowest, the mean of the last fifth and its spread "
         "over the seeds; and the share of a constant guess's loss that was removed.",
     )
 
