@@ -49,8 +49,8 @@ def numbers(rows: Sequence[Row], experiment: Experiment) -> Table:
     return Table(
         list(SHOWN.values()),
         [[as_cell(key, row[key]) for key in SHOWN] for row in rows],
-        caption=f"Losses, means over {count(seeds, 'seed')}: of the first batch, the lowest, the mean of the last fifth and its spread "
-        "over the seeds; and the share of a constant guess's loss that was removed.",
+        caption=f"Losses, means over {count(seeds, 'seed')}: of the first batch, the lowest, the mean of the last fifth and its "
+        "spread over the seeds; and the share of a constant guess's loss that was removed.",
     )
 
 
