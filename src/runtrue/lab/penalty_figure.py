@@ -56,9 +56,9 @@ def penalty_blocks(experiment: Experiment) -> list[Block]:
         alt(series),
     )
     words = Prose(
-        f"Means of {count(seeds, 'seed')}. Added: λ times the sum over the weights at the start, by hand. Start and end: the loss "
-        "with the penalty. The data's part: of the end, its spread over the seeds. Removed: of a constant guess's loss, by the "
-        f"data's part. Gone: weights below {ZERO:g}."
+        f"Means of {count(seeds, 'seed')}. Added: λ times the sum over the weights at the start, by hand. Start and end: the "
+        "loss with the penalty. The data's part: of the end, its spread over the seeds. Removed: of a constant guess's loss, by "
+        f"the data's part. Gone: weights below {ZERO:g}."
     )
     tables = [numbers(key, rows) for key, rows in series.items()]
     return [
