@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from runtrue import Remedy, Task, nets
+from runtrue.batches import together
 from runtrue.checks import judge_all
 from runtrue.lossparts import Parted
 from runtrue.measure import Measurements, measure_by_data, measure_data, measure_start
 from runtrue.remedies import remedies_for
-from runtrue.remedies.structure import Groups, Regrouped, groups_of, together
+from runtrue.remedies.structure import Groups, Regrouped, groups_of
 from runtrue.rewiring import Rewired, RewiredStep
 from runtrue.sandbox import sandbox
 from runtrue.surgery import Residual

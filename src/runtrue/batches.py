@@ -212,8 +212,14 @@ def join(parts: list[Any]) -> list[Any]:
     shapes = {tuple((t.dtype, t.shape[1:]) if t.ndim else None for t in column) for column in columns}
     if len(shapes) > 1 or None in next(iter(shapes)) or not all(map(size_of, parts)):
         return parts
-    joined = iter([torch.cat([torch.as_tensor(t) for t in same]) for same in zip(*columns)])
-    return [map_tensors(parts[0], lambda _: next(joined))]
+    return [together(parts)]
+
+
+def together(parts: list[Any]) -> Any:
+    """Batches of one structure, row under row. Raises ValueError or RuntimeError where they do not fit."""
+    columns = zip(*(list(tensors_of(part)) for part in parts), strict=True)
+    whole = iter([torch.cat([torch.as_tensor(t) for t in column]) for column in columns])
+    return map_tensors(parts[0], lambda _: next(whole))
 
 
 def own(batch: Any) -> Any:

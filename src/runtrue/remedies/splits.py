@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from runtrue import facts
-from runtrue.batches import draw, is_pair, map_tensors, size_of
+from runtrue.batches import draw, is_pair, map_tensors, size_of, together
 from runtrue.findings import Finding, Remedy
 from runtrue.measure import Measurements
 from runtrue.remedies.redrawing import Without, first_of, redrawn, rows_at
 from runtrue.remedies.registry import remedy
 from runtrue.remedies.scaling import constants
 from runtrue.sandbox import Sandbox
-from runtrue.splits.pool import Epochs, Pool, joined, pool_of
+from runtrue.splits.pool import Epochs, Pool, pool_of
 from runtrue.splits.rows import at_random, digests_of, is_numbered, is_plain_loader, shuffled
 from runtrue.task import Task, split
 from runtrue.trials import Changed
@@ -114,7 +114,7 @@ def _divided(train: Any, val: Any, share: float | None, name: str, code: str, bo
     generator = torch.Generator().manual_seed(box.seed)
     sources = [train] if val is None else [train, val]
     if all(map(is_pair, sources)):
-        rows = joined([map_tensors(source, lambda t: t) for source in sources])
+        rows = together(sources)
         pool = Pool(rows, size_of(rows), box.task.batch_size, shuffled=True, whole=True)
         order = torch.randperm(pool.size, generator=generator)
         cut = size_of(val) if val is not None else round((share or 0.0) * pool.size)

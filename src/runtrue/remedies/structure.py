@@ -372,17 +372,10 @@ def _larger_batches(finding: Finding, box: Sandbox) -> Iterator[Remedy]:
 
 def _can_join(box: Sandbox) -> bool:
     try:
-        together([box.batch(0), box.batch(1)])
+        batches.together([box.batch(0), box.batch(1)])
     except (RuntimeError, TypeError):
         return False
     return True
-
-
-def together(parts: list[Any]) -> Any:
-    """Batches of one structure, row under row."""
-    rows = [list(batches.tensors_of(part)) for part in parts]
-    columns = iter([torch.cat([torch.as_tensor(t) for t in column]) for column in zip(*rows)])
-    return batches.map_tensors(parts[0], lambda _: next(columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -397,7 +390,7 @@ class Joined:
     def __call__(self, batch: Any) -> Any:
         others = torch.randint(self.drawn.held, (self.count - 1,)).tolist()
         parts = [batch, *(batches.to_device(self.drawn.get(step), self.device) for step in others)]
-        return together([self.inner(part) for part in parts] if self.inner else parts)
+        return batches.together([self.inner(part) for part in parts] if self.inner else parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -427,10 +420,10 @@ class Groups:
         for batch in self.source() if callable(self.source) else self.source:
             waiting.append(batch)
             if len(waiting) == self.count:
-                yield together(waiting)
+                yield batches.together(waiting)
                 waiting = []
         if waiting:
-            yield together(waiting)
+            yield batches.together(waiting)
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

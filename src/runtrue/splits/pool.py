@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runtrue.batches import MAX_BATCHES, is_pair, map_tensors, own, size_of, tensors_of
+from runtrue.batches import MAX_BATCHES, is_pair, map_tensors, own, size_of, tensors_of, together
 from runtrue.sandbox import Sandbox
 from runtrue.splits.rows import is_shuffled
 
@@ -69,10 +69,10 @@ def pooled(batches: Iterable[Any], *, shuffled: bool, whole: bool) -> Pool | Non
             break
         if not size_of(batch) or not _is_tensors(batch):
             return None
-        taken.append(map_tensors(batch, lambda t: t))
+        taken.append(batch)
         size += sum(t.numel() * t.element_size() for t in tensors_of(batch))
     try:
-        rows = joined(taken)
+        rows = together(taken)
     except (RuntimeError, TypeError, KeyError, ValueError, IndexError):
         return None
     return Pool(rows, size_of(rows), size_of(taken[0]), shuffled, whole)
@@ -84,17 +84,6 @@ def _is_tensors(batch: Any) -> bool:
     if isinstance(batch, (tuple, list)):
         return all(map(_is_tensors, batch))
     return hasattr(batch, "ndim") and batch.ndim > 0
-
-
-def joined(items: Sequence[Any]) -> Any:
-    """One structure of the same form, its tensors along the first dimension one after the other."""
-    first = items[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(items))
-    if isinstance(first, Mapping):
-        return {key: joined([item[key] for item in items]) for key in first}
-    parts = [joined(part) for part in zip(*items, strict=True)]
-    return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
 
 
 @dataclass(frozen=True, eq=False)
