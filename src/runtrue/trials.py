@@ -184,7 +184,7 @@ def _passes(box: Sandbox, task: Task) -> tuple[float, float | None]:
     losses, outputs, targets = [], [], []
     with torch.no_grad(), LossCalls() as recorder:
         for batch in box.evaluation_batches():
-            batch = _changed(task, batch)
+            batch = changed(task, batch)
             given, loss = forward(task, task.model, batch)
             losses.append(loss)
             if task.step is None and isinstance(given, Tensor) and isinstance(wanted := split(batch)[1], Tensor):
@@ -199,10 +199,11 @@ def _passes(box: Sandbox, task: Task) -> tuple[float, float | None]:
 def changed_batches(box: Sandbox, task: Task, seed: int = 0) -> Callable[[int], Any]:
     """The box's batches as the (treated) task wants them; with another seed, those of epochs that nobody else sees."""
     first = seed * OTHER_EPOCHS * (box.batches.per_epoch or box.batches.held)
-    return lambda step: _changed(task, box.batch(first + step))
+    return lambda step: changed(task, box.batch(first + step))
 
 
-def _changed(task: Task, batch: Any) -> Any:
+def changed(task: Task, batch: Any) -> Any:
+    """One of the user's own batches as the (treated) task wants it."""
     return task.train.applied(batch) if isinstance(task.train, Changed) else batch
 
 

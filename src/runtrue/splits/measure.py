@@ -15,7 +15,7 @@ from runtrue.sandbox import Sandbox
 from runtrue.splits import compare
 from runtrue.splits.facts import Relation, Shift, SplitFacts
 from runtrue.splits.relation import CLEAR, glance, relate, standardized
-from runtrue.splits.rows import VIEWED, Rows, at_random, is_numbered, is_plain_loader, is_shuffled, read
+from runtrue.splits.rows import VIEWED, Rows, at_random, is_numbered, is_plain_loader, is_shuffled, read, some
 from runtrue.task import Task, TaskError, blame
 from runtrue.trials import FAILURES
 
@@ -23,7 +23,6 @@ UNRELATED = 0.05  # a p-value above this: the probes see no relation. So one in 
 LEAST = 40  # rows with different inputs: under this no probe is worth its name
 SHIFTS = (1, -1, 2, -2)
 SHIFT_STRENGTH = 8.0  # stds from chance: 600 shuffled real sets reached 4.6, sets moved by a row reach 12 to 14
-SECONDS, BYTES = 1.5, 32 * 2**20  # of reading each further set
 
 
 def measure(box: Sandbox, loss: str | None = None, ignored: int = -100) -> SplitFacts:
@@ -116,8 +115,7 @@ class _Reader:
         return self.rows(self._draw(other), True) if is_shuffled(other) else None
 
     def _draw(self, source: Any) -> Batches:
-        task = self.box.task
-        return draw(source, task.batch_size, self.box.seed, drop_single=False, seconds=SECONDS, size=BYTES)
+        return some(source, self.box.task.batch_size, self.box.seed)
 
     def val(self) -> tuple[Rows | None, str | None]:
         """An iterator is left alone: what is drawn from it cannot be put back."""

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
-from runtrue.batches import Batches, is_pair, size_of, tensors_of
+from runtrue.batches import Batches, draw, is_pair, size_of, tensors_of
 from runtrue.splits.facts import Labels, Split
 from runtrue.splits.views import bits, views
 from runtrue.task import split
 
 MAX_ROWS = 20_000  # a digest is a microsecond or two, and 5 % of overlap show in far fewer
 MAX_SECONDS = 1.5
+SECONDS, BYTES = 1.5, 32 * 2**20  # of drawing each set beside the one that is trained on
 VIEWED = 1000  # rows whose inputs are looked at: enough for every relation that calibration knows of
 COLUMNS = 16  # of targets; wider ones are folded by random signs
 MAX_CLASSES = 1000  # the words of a language are no classes to be compared
@@ -106,6 +107,11 @@ def read(batches: Batches, *, pairs: bool, fair: bool, loss: str | None = None, 
     return Rows(
         digests, torch.cat(blank), torch.cat(numbers), kind, names, codes, where, kept, whole, whole or fair
     )  # fmt: skip
+
+
+def some(source: Any, batch_size: int, seed: int) -> Batches:
+    """The first batches of a set beside the one that is trained on, the last one too."""
+    return draw(source, batch_size, seed, drop_single=False, seconds=SECONDS, size=BYTES)
 
 
 def _rows_of(inputs: Any, places: Tensor) -> Any:

@@ -11,20 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtrue.batches import draw, size_of, tensors_of, to_device
+from runtrue.batches import size_of, tensors_of, to_device
 from runtrue.sandbox import Sandbox
 from runtrue.splits.chance import permutation_p
 from runtrue.splits.facts import Recall, Trained
 from runtrue.splits.pool import Pool, pool_of
 from runtrue.splits.relation import PERMUTATIONS, standardized
-from runtrue.splits.rows import CLASSES, MAX_ROWS, at_random, digests_of, labels_of, normal_scores
+from runtrue.splits.rows import CLASSES, MAX_ROWS, at_random, digests_of, labels_of, normal_scores, some
 from runtrue.task import Task, TaskError, call_model, split
-from runtrue.trials import FAILURES, Changed, take_step
+from runtrue.trials import FAILURES, Changed, changed, take_step
 
 LEAST = 40  # rows: of fewer, a fifth says nothing
 SCORED = 2000  # rows at most, of each kind
 ONE_IN = 5  # rows is held out
-VAL_SECONDS, VAL_BYTES = 1.5, 32 * 2**20
 
 
 def train_and_score(
@@ -69,10 +68,9 @@ def _held_out(pool: Pool, numbers: Tensor) -> Tensor:
 
 def _train(box: Sandbox, task: Task, pool: Pool, kept: Tensor, steps: int, deadline: float) -> int:
     optimizer = box.optimizer(task)
-    change = task.train.applied if isinstance(task.train, Changed) else lambda batch: batch
     batches = pool.endless(kept, box.seed, mixed=pool.shuffled)
     for step in range(steps):
-        take_step(box, task, optimizer, change(to_device(next(batches), box.device)))
+        take_step(box, task, optimizer, changed(task, to_device(next(batches), box.device)))
         if time.monotonic() > deadline:
             return step + 1
     return steps
@@ -188,12 +186,8 @@ class _Scorer:
         if source is None or isinstance(source, Iterator):
             return None
         try:
-            drawn = draw(
-                at_random(source, self.box.seed), self.box.task.batch_size, self.box.seed,
-                drop_single=False, seconds=VAL_SECONDS, size=VAL_BYTES,
-            )  # fmt: skip
             batches, rows = [], 0
-            for batch in drawn:
+            for batch in some(at_random(source, self.box.seed), self.box.task.batch_size, self.box.seed):
                 batches.append(batch if change is None else change(batch))
                 rows += size_of(batch)
                 if rows >= SCORED:
