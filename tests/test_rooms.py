@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nets",
         "datasets",
         "optimizers",
+        "groups",
         "budget",
     ),
     ("init", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates"),
