@@ -47,7 +47,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("remedies",),
     ("diagnosis", "watch"),
     # 7 and 8: what users call
-    ("train", "api", "settings"),
+    ("api", "settings", "targets"),
+    ("training",),
     ("runtrue",),  # the package itself: its public names
     ("cli", "pytest_plugin"),
     ("__main__",),

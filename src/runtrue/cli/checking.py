@@ -12,9 +12,9 @@ from pathlib import Path
 
 from torch import nn
 
-from runtrue import diagnosis, settings
+from runtrue import diagnosis, settings, targets
 from runtrue.budget import Say
-from runtrue.cli import places, targets
+from runtrue.cli import places
 from runtrue.cli.forms import FORMS, Result
 from runtrue.cli.output import Printer, cannot_write, fail, progress, to_a_reader, write_or_print
 from runtrue.report.text import print_report

@@ -31,7 +31,8 @@ def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int
 
 def run_on(target: str, budget: str, name: str | None, format: str, out: Path | None, **settings: Any) -> int:
     """The same on a task of the user's. Exit code: 0 it ran, 2 the call or the target is wrong."""
-    from runtrue.cli import checking, targets
+    from runtrue import targets
+    from runtrue.cli import checking
 
     if name not in OF_TASKS:
         return fail(f"--task goes with {', '.join(OF_TASKS)}, not with {name or 'the list of experiments'}")

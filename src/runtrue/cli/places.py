@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtrue.cli.targets import is_file
+from runtrue.targets import is_file
 
 Lines = Iterator[tuple[str, int, ast.stmt]]
 
