@@ -8,16 +8,23 @@ from itertools import pairwise
 
 from torch import nn
 
-from runtrue.nets.parts import Norm, activation_named, check_norm
+from runtrue.nets.parts import Norm, activation_named, check_dropout, check_norm
 
 
-def mlp(sizes: Sequence[int], activation: str = "relu", norm: Norm = None, dropout: float = 0.0) -> nn.Sequential:
+def mlp(
+    sizes: Sequence[int],
+    activation: str = "relu",
+    norm: Norm = None,
+    dropout: float = 0.0,
+    flatten: bool = False,
+) -> nn.Sequential:
     """A perceptron (B, sizes[0]) -> (B, sizes[-1]) with raw outputs, its weights as torch leaves them.
 
     Each hidden layer is `linearI`, `normI` (if any), `actI`, `dropoutI` (if any), I from 1; the last layer is `head`.
     The normalisation stands in front of the activation (Ioffe & Szegedy 2015, section 3.2). A linear layer that a
     normalisation follows keeps its bias, so that the same weights can be compared with and without normalisation.
-    `dropout` is the probability that a hidden unit is switched off (Srivastava et al. 2014).
+    `dropout` is the probability that a hidden unit is switched off (Srivastava et al. 2014). With `flatten` the first layer
+    is `flatten`, which makes a row of numbers of each image: sizes[0] is channels times height times width.
 
     Raises ValueError for fewer than two sizes, a size below 1, an unknown activation or normalisation, or a dropout
     outside 0 <= p < 1.
@@ -27,10 +34,11 @@ def mlp(sizes: Sequence[int], activation: str = "relu", norm: Norm = None, dropo
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"sizes must be at least two positive numbers (inputs, ..., outputs), got {list(sizes)}")
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout is a probability, 0 <= p < 1, got {dropout}")
+    check_dropout(dropout)
     check_norm(norm)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if flatten:
+        layers["flatten"] = nn.Flatten()
     for number, (n_in, n_out) in enumerate(pairwise(sizes[:-1]), start=1):
         for kind, layer in _hidden(n_in, n_out, activation, norm, dropout):
             layers[f"{kind}{number}"] = layer
