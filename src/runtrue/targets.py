@@ -18,12 +18,24 @@ from runtrue.task import Task, TaskError
 
 def load(target: str) -> Task:
     """The task that a target names. Raises TaskError that says what is wrong with the call or with the user's file."""
+    place, name = parted(target)
+    if place == "demo":
+        return demos.load(name)
+    return _as_task(found(target), target)
+
+
+def found(target: str) -> Any:
+    """Whatever the target names, as it is. Raises TaskError."""
+    place, name = parted(target)
+    return _find(_import(place), name, place)
+
+
+def parted(target: str) -> tuple[str, str]:
+    """("file.py", "name"). Raises TaskError if one of them is missing."""
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise TaskError(f"the target {target!r} has no name: write file.py:name, package.module:name, or demo:NAME")
-    if place == "demo":
-        return demos.load(name)
-    return _as_task(_find(_import(place), name, place), target)
+    return place, name
 
 
 def is_file(place: str) -> bool:

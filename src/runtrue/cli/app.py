@@ -25,6 +25,11 @@ class Format(str, Enum):
     html = "html"
 
 
+class Listing(str, Enum):
+    text = "text"
+    json = "json"
+
+
 class CheckFormat(str, Enum):
     text = "text"
     json = "json"
@@ -114,6 +119,91 @@ def lab(
     if task is not None:
         raise typer.Exit(laboratory.run_on(task, budget, name, format.value, out, **settings))
     raise typer.Exit(laboratory.run(name, format.value, out, **settings))
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(help="Settings in a YAML file; options come on top.", show_default=False)
+    ] = None,
+    net: Annotated[
+        str | None, typer.Option(help="resnet20, plain20, resnet18, mlp:500x10, cnn, or a TARGET.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="fashion-mnist, cifar10, folder:PATH, npz:PATH, or a TARGET.", show_default=False)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step, of all devices together.", show_default=False)
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="sgd, momentum, nesterov, adam, adamw.", show_default=False)
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of momentum and nesterov.")] = None,
+    decay: Annotated[
+        str | None, typer.Option(help="Of the learning rate: none, step, exp, inverse, cosine.", show_default=False)
+    ] = None,
+    warmup: Annotated[float | None, typer.Option(help="Epochs in which the rate rises.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Initial weights: auto, lsuv, he_normal, …; net leaves them.", show_default=False)
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="batch or none.")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Share of units that are switched off.", show_default=False)
+    ] = None,
+    l1: Annotated[float | None, typer.Option(help="λ of L1; weights become exactly 0.")] = None,
+    l2: Annotated[float | None, typer.Option(help="λ of L2, as decoupled decay.")] = None,
+    max_norm: Annotated[
+        float | None, typer.Option(help="Largest norm of a unit's weights.", show_default=False)
+    ] = None,
+    augment: Annotated[str | None, typer.Option(help="auto, none, or such as crop:4,flip.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side to which images are resized.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="32, bf16, or auto: the faster one.", show_default=False)
+    ] = None,
+    devices: Annotated[int | None, typer.Option(help="GPUs, or processes on a CPU.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="ddp or fsdp.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, order, augmentation, dropout.", show_default=False)
+    ] = None,
+    logger: Annotated[str | None, typer.Option(help="csv, tensorboard, wandb, none.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Start without a check.")] = False,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+) -> None:
+    """Train a network: checked first, resumable, with every setting, its curves and its weights in one folder.
+
+    Exit code 0: trained. 1: the check found a fault, nothing was trained. 2: the call, the data or the network is wrong.
+    """
+    from runtrue.cli import training
+
+    given = {
+        "net": net, "data": data, "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
+        "momentum": momentum, "decay": decay, "warmup": warmup, "init": init, "norm": norm, "dropout": dropout, "l1": l1,
+        "l2": l2, "max_norm": max_norm, "augment": augment, "size": size, "precision": precision, "devices": devices,
+        "nodes": nodes, "strategy": strategy, "seed": seed, "logger": logger, "check": False if no_check else None,
+    }  # fmt: skip
+    raise typer.Exit(
+        training.train(config, run, resume, {name: value for name, value in given.items() if value is not None})
+    )
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(help="Classes to name for each image.")] = 3,
+    format: Annotated[Listing, typer.Option(help="What to print.")] = Listing.text,
+) -> None:
+    """Say what is on images, by the network of a run.
+
+    Exit code 0: every image was read. 1: some could not be read. 2: the call or the run is wrong.
+    """
+    from runtrue.cli import training
+
+    raise typer.Exit(training.predict(run, images, top, format.value))
 
 
 def main() -> None:

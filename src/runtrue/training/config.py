@@ -1,0 +1,189 @@
+"""What a training run is made of, as one value: a file can hold it, and the same file starts the same run again."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from runtrue.init import SCHEMES
+from runtrue.optimizers import NAMES as OPTIMIZERS
+from runtrue.schedules import DECAYS
+
+PRECISIONS = ("auto", "32", "bf16")
+STRATEGIES = ("auto", "ddp", "fsdp")
+LOGGERS = ("csv", "tensorboard", "wandb", "none")
+INITS = ("net", *(scheme for scheme in SCHEMES if scheme != "zeros"))
+"""How weights start: `net` leaves them as the network drew them; zeros cannot be trained (N1.2)."""
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, of the wrong kind, or out of its limits: says which, and what there is."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of `runtrue train`; the names are those of its options, with _ for -.
+
+    net, data: a name that `nets.named` and `datasets.load` know, or a TARGET. size: side of the images in pixels, where they are
+    to be resized. augment: "auto" crops by an eighth of the side and mirrors pictures of things; "crop:4,flip"; "none".
+    lr: of the optimizer, α₀ of the decay (N4.2); decay_every and decay_factor are of "step" (epochs), decay_rate is k of "exp"
+    and "inverse" (per epoch); warmup: epochs in which the rate rises to lr.
+    init: a scheme of `runtrue.init`, or "net". l1, l2, max_norm: N2.1, on weights, not on biases and normalization.
+    precision: "auto" takes bf16 where a short measurement finds it faster. clip: largest norm of the gradient.
+    check_seconds: what the check before the training may take. checkpoint_every: steps between two checkpoints, besides one at
+    the end of each epoch.
+    """
+
+    net: str = "resnet20"
+    data: str = "fashion-mnist"
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = "momentum"
+    lr: float = 0.1
+    momentum: float = 0.9
+    decay: str = "cosine"
+    decay_every: int = 20
+    decay_factor: float = 0.8
+    decay_rate: float = 0.1
+    decay_per: str = "epoch"
+    warmup: float = 0.0
+    init: str = "auto"
+    norm: str = "batch"
+    dropout: float = 0.0
+    l1: float = 0.0
+    l2: float = 2.5e-4
+    max_norm: float | None = None
+    clip: float | None = None
+    augment: str = "auto"
+    size: int | None = None
+    val_fraction: float = 0.2
+    precision: str = "auto"
+    channels_last: bool | None = None
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    seed: int = 0
+    check: bool = True
+    check_seconds: float = 30.0
+    checkpoint_every: int | None = None
+    logger: str = "csv"
+
+    def __post_init__(self) -> None:
+        for name, (low, high, above) in LIMITS.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            inside = value > low if above else value >= low
+            if not (inside and value <= high):
+                raise ConfigError(
+                    f"{name} must be {'above' if above else 'at least'} {low:g} and at most {high:g}, got {value!r}"
+                )
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                near = difflib.get_close_matches(str(value), known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
+
+    def changed(self, **settings: Any) -> Config:
+        """With these settings instead. Raises ConfigError for an unknown name or a value of the wrong kind."""
+        return replace(self, **{name: _typed(name, value) for name, value in settings.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+BIG = 1e9
+LIMITS: dict[str, tuple[float, float, bool]] = {
+    "epochs": (1, BIG, False),
+    "batch_size": (1, BIG, False),
+    "lr": (0, 1e6, True),
+    "momentum": (0, 0.9999, False),
+    "decay_every": (1, BIG, False),
+    "decay_factor": (0, 1, True),
+    "decay_rate": (0, BIG, False),
+    "warmup": (0, BIG, False),
+    "dropout": (0, 0.99, False),
+    "l1": (0, BIG, False),
+    "l2": (0, BIG, False),
+    "max_norm": (0, BIG, True),
+    "clip": (0, BIG, True),
+    "size": (8, 4096, False),
+    "val_fraction": (0, 0.9, True),
+    "devices": (1, 4096, False),
+    "nodes": (1, 4096, False),
+    "seed": (0, 2**31 - 1, False),
+    "check_seconds": (1, BIG, False),
+    "checkpoint_every": (1, BIG, False),
+}
+"""Of each number: the lowest value, the highest, and whether it has to lie above the lowest."""
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": OPTIMIZERS,
+    "decay": DECAYS,
+    "decay_per": ("epoch", "step"),
+    "init": INITS,
+    "norm": ("batch", "none"),
+    "precision": PRECISIONS,
+    "strategy": STRATEGIES,
+    "logger": LOGGERS,
+}
+KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+}
+NAMES = tuple(field.name for field in fields(Config))
+
+
+def _typed(name: str, value: Any) -> Any:
+    """The value as the field wants it: 1e-3 is text to YAML, and a bool is no number."""
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        raise ConfigError(
+            f"there is no setting {name!r}{f'; did you mean {near[0]!r}?' if near else ''} ({', '.join(NAMES)})"
+        )
+    wanted = next(field.type for field in fields(Config) if field.name == name)
+    kind, _, optional = str(wanted).partition(" | ")
+    if value is None and optional:
+        return None
+    if kind == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)  # precision: 32
+    if kind == "float" and isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(f"{name} must be a number, got {value!r}") from None
+    if not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool"):
+        words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}[kind]
+        raise ConfigError(f"{name} must be {words}, got {value!r}")
+    return float(value) if kind == "float" else value
+
+
+def read(path: Path) -> Config:
+    """A Config from a YAML file; what the file leaves out is as by default. Raises ConfigError that names the file."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if found is None:
+        found = {}
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{path} must hold settings, a line each such as `lr: 0.1`; it holds {type(found).__name__}")
+    try:
+        return Config().changed(**{str(name): value for name, value in found.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def written(config: Config) -> str:
+    """The settings as YAML, in the order of the fields."""
+    import yaml
+
+    return str(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))

@@ -1,0 +1,232 @@
+"""A training from its settings to its folder: check, measure, train, write down."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from runtrue import diagnosis
+from runtrue.datasets import Images
+from runtrue.keeping import keep_random_state
+from runtrue.report import Report
+from runtrue.training import distribution, weights
+from runtrue.training.callbacks import checkpoints
+from runtrue.training.config import Config, ConfigError
+from runtrue.training.folder import RunFolder, surroundings
+from runtrue.training.module import Resumable, Training
+from runtrue.training.pace import Pace, Way, candidates, fastest
+from runtrue.training.page import write_page
+from runtrue.training.parts import images_of, loaders_of, network_of, normalized, recipe_of, task_of
+from runtrue.training.resume import newest_sound
+
+Say = Callable[[str], None]
+
+
+class UntrainableError(Exception):
+    """The check before the training found a fault. Carries its report; nothing was trained."""
+
+    def __init__(self, report: Report, folder: RunFolder) -> None:
+        super().__init__(f"{report.faults[0].message} (the run was not started; the whole report: {folder.check})")
+        self.report, self.folder = report, folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its folder, its network with the final weights, and a row an epoch."""
+
+    folder: RunFolder
+    net: nn.Module
+    history: tuple[dict[str, Any], ...]
+
+    @property
+    def val_accuracy(self) -> float:
+        """Of the last epoch, from 0 to 1."""
+        return float(self.history[-1]["val_accuracy"])
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call: the settings, the folder, what was handed over as objects, and whom to tell."""
+
+    config: Config
+    folder: RunFolder
+    resume: bool = False
+    net: Any = None
+    data: Any = None
+    say: Say = print
+    progress: bool = True
+
+
+def run(asked: Asked) -> Trained:
+    """Train as asked. The random state of the process is left as it is."""
+    restore = keep_random_state()
+    try:
+        with quiet():
+            return _run(asked)
+    finally:
+        restore()
+
+
+def _run(asked: Asked) -> Trained:
+    images = images_of(asked.config, asked.data)
+    net = network_of(asked.config, images, asked.net)
+    first = distribution.is_first()
+    if first:
+        asked.say(images.describe())
+        asked.say(f"{asked.config.net}: {sum(p.numel() for p in net.parameters()):,} parameters")
+    if asked.resume or not first:
+        config = distribution.settled(asked.folder)
+        checkpoint = newest_sound(asked.folder, asked.say) if asked.resume else None
+    else:
+        config, checkpoint = prepared(asked, images, net), None
+    module, trainer = fit(replace(asked, config=config), images, net, checkpoint)
+    if not trainer.is_global_zero:
+        raise SystemExit(0)  # this process was started to help the first one
+    return finished(replace(asked, config=config), images, module, trainer)
+
+
+def prepared(asked: Asked, images: Images, net: nn.Module) -> Config:
+    """What has to be settled before the first step: no fault in sight, and the fastest way. Written into the folder."""
+    config, folder = asked.config, asked.folder
+    folder.write_facts(status="started", started=time.time(), seed=config.seed, **surroundings())
+    if config.check:
+        check(asked, images, net)
+    pace = settle(config, images, net)
+    asked.say(f"as {pace.describe()}")
+    config = config.changed(precision=pace.way.precision, channels_last=pace.way.channels_last)
+    folder.write_config(config)
+    folder.write_facts(
+        data=images.describe(), classes=list(images.classes), parameters=sum(p.numel() for p in net.parameters()),
+        skipped=[{"path": str(one.path), "reason": one.reason} for one in images.skipped], pace=pace.seconds,
+    )  # fmt: skip
+    return config
+
+
+def check(asked: Asked, images: Images, net: nn.Module) -> None:
+    """N3.1, N3.2: a short check of this very training. Raises UntrainableError if it finds a fault."""
+    report = diagnosis.check(
+        task_of(asked.config, images, net),
+        budget=asked.config.check_seconds,
+        seed=asked.config.seed,
+        name=asked.config.net,
+    )
+    asked.folder.check.write_text(report.to_json() + "\n", encoding="utf-8")
+    if not report.ok:
+        asked.folder.write_facts(status=f"not started: {report.faults[0].cause}")
+        raise UntrainableError(report, asked.folder)
+    for warning in report.warnings:
+        asked.say(f"warning, {warning.cause}: {warning.message}")
+    asked.say(f"checked in {report.cost.seconds:.0f} s: no fault")
+
+
+def settle(config: Config, images: Images, net: nn.Module) -> Pace:
+    device = accelerator(config)
+    batch = normalized(images.train, images, config.batch_size)
+    ways = candidates(net, config.precision, config.channels_last if batch[0].dim() == 4 else False)
+    if len(ways) == 1:
+        return Pace(ways[0], {})
+    on_device = net.to(device) if device != "cpu" else net
+    pace = fastest(on_device, (batch[0].to(device), batch[1].to(device)), ways)
+    net.to("cpu")
+    return pace
+
+
+def accelerator(config: Config) -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def fit(asked: Asked, images: Images, net: nn.Module, checkpoint: Path | None) -> tuple[Training, pl.Trainer]:
+    config, folder = asked.config, asked.folder
+    way = Way(config.precision, bool(config.channels_last))
+    if way.channels_last:
+        net.to(memory_format=torch.channels_last)
+    trainer = pl.Trainer(
+        default_root_dir=folder.path,
+        max_epochs=config.epochs,
+        accelerator="gpu" if accelerator(config) == "cuda" else "cpu",
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy=distribution.strategy(config),
+        precision="bf16-mixed" if way.precision == "bf16" else "32-true",
+        gradient_clip_val=config.clip,
+        callbacks=list(checkpoints(folder, config.checkpoint_every)),
+        logger=logger(config, folder),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=asked.progress,
+    )
+    world = config.devices * config.nodes
+    train, val = loaders_of(
+        config, images, rank=distribution.rank(trainer), world=world, channels_last=way.channels_last
+    )
+    module = Training(net, recipe_of(config, len(train)), folder.add_epoch)
+    trainer.fit(module, Resumable(train, module), val, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return module, trainer
+
+
+def logger(config: Config, folder: RunFolder) -> Any:
+    """Lightning's own; `csv` is the run's epochs.jsonl, which is always written."""
+    if config.logger == "tensorboard":
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        return TensorBoardLogger(folder.path, name="logs", version="")
+    if config.logger == "wandb":
+        from pytorch_lightning.loggers import WandbLogger
+
+        return WandbLogger(
+            save_dir=folder.path, project="runtrue", name=folder.path.name, id=folder.path.name, resume="allow"
+        )
+    if config.logger == "csv":
+        from pytorch_lightning.loggers import CSVLogger
+
+        return CSVLogger(folder.path, name="logs", version="")
+    return False
+
+
+def finished(asked: Asked, images: Images, module: Training, trainer: pl.Trainer) -> Trained:
+    folder, history = asked.folder, asked.folder.history()
+    if not history:
+        raise ConfigError(f"{folder.path} has trained for all of its epochs already: nothing is left to do")
+    net = module.net.to("cpu").eval()
+    weights.save(folder.weights, net, asked.config, images)
+    folder.write_facts(
+        status="finished",
+        finished=time.time(),
+        epochs=len(history),
+        **{k: v for k, v in history[-1].items() if k != "epoch"},
+    )
+    write_page(folder, asked.config, images.describe())
+    return Trained(folder, net, tuple(history))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning's advice about things that are so on purpose is left out; its errors are not."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\..*")
+            yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)

@@ -1,0 +1,87 @@
+"""The final weights as a file that others can read: safetensors, with everything that is needed to use them beside."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runtrue import nets
+from runtrue.datasets import Images
+from runtrue.training.config import Config, ConfigError
+
+FORM = 1  # of what stands beside the tensors
+
+
+@dataclass(frozen=True)
+class Described:
+    """What stands beside the tensors. size: (H, W); mean, std: per channel, of values from 0 to 1."""
+
+    net: str
+    norm: str
+    dropout: float
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int
+    size: tuple[int, int]
+    data: str
+
+    @classmethod
+    def of(cls, config: Config, images: Images) -> Described:
+        return cls(
+            config.net, config.norm, config.dropout, tuple(images.classes), tuple(images.mean), tuple(images.std),
+            images.channels, tuple(images.size), config.data,
+        )  # fmt: skip
+
+
+def save(path: Path, net: nn.Module, config: Config, images: Images) -> None:
+    """Write the state of the network, whole or not at all. Tensors that share memory are stored once each."""
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in net.state_dict().items()}
+    told = json.dumps(vars(Described.of(config, images)))
+    beside = path.with_name(f".{path.name}")
+    save_file(state, beside, metadata={"runtrue": told, "form": str(FORM)})
+    beside.replace(path)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], Described]:
+    """Tensors and description. Raises ConfigError for a file that is not there, is damaged, or is not runtrue's."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            told: dict[str, str] = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
+    except FileNotFoundError:
+        raise ConfigError(f"there are no weights {path}: has the run finished?") from None
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path} is no safetensors file, or is damaged: {error}") from error
+    if "runtrue" not in told:
+        raise ConfigError(f"{path} has no labels and constants of runtrue: it was written by something else")
+    found = json.loads(told["runtrue"])
+    return state, Described(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+
+
+def network(state: dict[str, Tensor], told: Described, net: nn.Module | None = None) -> nn.Module:
+    """The network with these weights, in evaluation mode."""
+    known: dict[str, Any] = {"classes": len(told.classes), "in_channels": told.channels, "size": max(told.size)}
+    if net is None:
+        norm = None if told.norm == "none" else "batch"
+        net = nets.named(told.net, **known, norm=norm, dropout=told.dropout)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ConfigError(f"the weights do not fit {told.net}: {' '.join(str(error).split())[:300]}") from error
+    return net.eval()
+
+
+@torch.no_grad()
+def probabilities(net: nn.Module, inputs: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)
+    found: Tensor = net(inputs).float().softmax(1)
+    return found
