@@ -11,7 +11,9 @@ from runtrue.training.config import CHOICES, LIMITS, NAMES, Config, ConfigError,
 
 
 def test_a_file_starts_the_same_run(tmp_path: Path) -> None:
-    config = Config().changed(net="mlp:300x2", lr=0.05, l1=1e-5, max_norm=3, precision="bf16", channels_last=True, check=False)
+    config = Config().changed(
+        net="mlp:300x2", lr=0.05, l1=1e-5, max_norm=3, precision="bf16", channels_last=True, check=False
+    )
     path = tmp_path / "config.yaml"
     path.write_text(written(config))
     assert read(path) == config
@@ -53,7 +55,12 @@ def test_a_wrong_setting_is_named_with_what_there_is(settings: dict[str, Any], s
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("- 1\n- 2\n", "it holds list"), ("lr: [", "is not YAML"), ("lrr: 1\n", "did you mean 'lr'?"), ("\x00", "is not YAML")],
+    [
+        ("- 1\n- 2\n", "it holds list"),
+        ("lr: [", "is not YAML"),
+        ("lrr: 1\n", "did you mean 'lr'?"),
+        ("\x00", "is not YAML"),
+    ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "my.yaml"

@@ -39,7 +39,9 @@ def test_no_run(tmp_path: Path) -> None:
 
 def test_what_a_run_ran_with_is_told() -> None:
     told = surroundings()
-    assert told["versions"]["torch"] == torch.__version__.split("+")[0] or torch.__version__ in told["versions"]["torch"]
+    assert (
+        told["versions"]["torch"] == torch.__version__.split("+")[0] or torch.__version__ in told["versions"]["torch"]
+    )
     assert {"runtrue", "python", "pytorch-lightning"} <= set(told["versions"])
 
 
@@ -54,7 +56,9 @@ def checkpoint(folder: RunFolder, name: str, step: int) -> Path:
 def test_the_newest_whole_checkpoint_is_used_and_damaged_ones_are_named(tmp_path: Path) -> None:
     folder, said = RunFolder(tmp_path), list[str]()
     assert newest_sound(folder, said.append) is None
-    first, second, third = (checkpoint(folder, name, step) for name, step in (("epoch", 9), ("within", 12), ("epoch", 100)))
+    first, second, third = (
+        checkpoint(folder, name, step) for name, step in (("epoch", 9), ("within", 12), ("epoch", 100))
+    )
     assert [step for step, _ in folder.saved()] == [100, 12, 9]
     third.write_bytes(third.read_bytes()[:-200])  # truncated
     content = bytearray(second.read_bytes())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,6 +55,8 @@ def train(
     if resume is not None:
         return _resume(Path(resume), config, given, net, data, say, progress)
     found = configured(config).changed(**given)
+    if distribution.helped():
+        return _started(found, RunFolder(Path(os.environ[distribution.RUN])), False, net, data, say, progress)
     folder = placed(run, found)
     return _started(found, folder, False, net, data, say, progress)
 
@@ -70,15 +75,26 @@ def _resume(path: Path, config: Any, given: dict[str, Any], net: Any, data: Any,
                 f"the run was started with a {kind} of your program ({getattr(found, kind)[7:]}): pass it again, {kind}=…"
             )
     found = found.changed(**changes)
-    folder.write_config(found)
+    if distribution.is_first():
+        folder.write_config(found)
     return _started(found, folder, True, net, data, say, progress)
 
 
 def _started(config: Config, folder: RunFolder, resume: bool, net: Any, data: Any, say: Any, progress: bool) -> Trained:
-    from runtrue.training.run import Asked
+    from runtrue.training.run import Asked, again
     from runtrue.training.run import run as start
 
-    return start(Asked(config, folder, resume, net, data, say, progress))
+    asked = Asked(config, folder, resume, net, data, say, progress)
+    if config.devices * config.nodes == 1 or distribution.by_command():
+        return start(asked)
+    if net is not None or data is not None:
+        raise ConfigError("several devices run the command in each process: name net and data as file.py:name")
+    if not resume:
+        folder.write_config(config)
+    call = [sys.executable, "-m", "runtrue", "train", "--resume", str(folder.path)]
+    if subprocess.run(call, check=False).returncode:
+        raise ConfigError(f"the training in {folder.path} failed: what it said stands above")
+    return again(asked)
 
 
 def configured(config: Any) -> Config:

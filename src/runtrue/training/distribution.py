@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+from torch import nn
 
-from runtrue.training.config import Config, ConfigError
+from runtrue.training.config import Config
 from runtrue.training.folder import RunFolder
 
 RUN = "RUNTRUE_RUN"  # the folder, handed to the processes that Lightning starts by running the command again
@@ -38,13 +40,41 @@ def settled(folder: RunFolder) -> Config:
 
 
 def strategy(config: Config) -> Any:
+    """Lightning's strategy for these settings: `fsdp` is FSDP2 (fully_shard), on GPUs and on CPUs."""
     world = config.devices * config.nodes
-    if world == 1 and config.strategy != "fsdp":
-        return "auto"
     if config.strategy == "fsdp":
-        if not torch.cuda.is_available():
-            raise ConfigError(
-                "strategy fsdp needs GPUs: PyTorch Lightning shards parameters on them alone; take ddp on CPUs"
-            )
-        return "fsdp"
-    return "ddp"
+        from pytorch_lightning.strategies import ModelParallelStrategy
+
+        return ModelParallelStrategy(
+            data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
+    return "auto" if world == 1 else "ddp"
+
+
+def shard(net: nn.Module, mesh: Any) -> None:
+    """Each process holds its share of every parameter: block by block, so that one block at a time is gathered."""
+    from torch.distributed.fsdp import fully_shard
+
+    for layer in net.modules():
+        inner = [child for child in layer.children() if list(child.parameters())]
+        if inner and not any(list(child.children()) for child in inner) and layer is not net:
+            fully_shard(layer, mesh=mesh)
+    fully_shard(net, mesh=mesh)
+
+
+def whole_state(net: nn.Module) -> dict[str, Any]:
+    """The state of a network, gathered where it is spread over processes: to be called in all of them."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    return get_model_state_dict(net, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def helped() -> bool:
+    """True in a process that Lightning started beside the first one, by running the command again."""
+    return "LOCAL_RANK" in os.environ and RUN in os.environ
+
+
+def by_command() -> bool:
+    """True where running this process's command again starts the same training: `runtrue train`, torchrun, SLURM."""
+    ran = Path(sys.argv[0])
+    return ran.name.startswith("runtrue") or ran.parent.name == "runtrue" or any(name in os.environ for name in RANKS)

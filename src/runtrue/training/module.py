@@ -10,11 +10,13 @@ from typing import Any, Protocol
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from runtrue.keeping import seed_all
+from runtrue.training import distribution
 
 COUNTED = 3  # what a set is counted by: sum of the losses, right answers, examples
 STRIDE = 1_000_003  # a prime: seeds of neighbouring runs share no step's random numbers for as many steps
@@ -57,7 +59,7 @@ class Training(pl.LightningModule):
     def __init__(self, net: nn.Module, recipe: Recipe, told: Callable[[Row], None] | None = None) -> None:
         super().__init__()
         self.net, self.recipe, self.told = net, recipe, told
-        self.began = 0.0
+        self.began, self.sharded = 0.0, False
         self.register_buffer("train_counts", torch.zeros(COUNTED, dtype=torch.float64))
         self.register_buffer("val_counts", torch.zeros(COUNTED, dtype=torch.float64), persistent=False)
         self.train_counts: Tensor
@@ -65,6 +67,12 @@ class Training(pl.LightningModule):
 
     def forward(self, inputs: Tensor) -> Any:
         return self.net(inputs)
+
+    def configure_model(self) -> None:
+        """Called by Lightning in every process, once it is known how many there are."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not self.sharded:
+            distribution.shard(self.net, self.device_mesh["data_parallel"])
+            self.sharded = True
 
     def configure_optimizers(self) -> Any:
         optimizer = self.recipe.optimizer(self.net)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ from runtrue.keeping import keep_random_state
 from runtrue.report import Report
 from runtrue.training import distribution, weights
 from runtrue.training.callbacks import checkpoints
-from runtrue.training.config import Config, ConfigError
+from runtrue.training.config import Config
 from runtrue.training.folder import RunFolder, surroundings
 from runtrue.training.module import Resumable, Training
 from runtrue.training.pace import Pace, Way, candidates, fastest
@@ -88,15 +90,19 @@ def _run(asked: Asked) -> Trained:
     if first:
         asked.say(images.describe())
         asked.say(f"{asked.config.net}: {sum(p.numel() for p in net.parameters()):,} parameters")
+    os.environ[distribution.RUN] = str(asked.folder.path)  # for the processes that Lightning starts
     if asked.resume or not first:
         config = distribution.settled(asked.folder)
         checkpoint = newest_sound(asked.folder, asked.say) if asked.resume else None
     else:
         config, checkpoint = prepared(asked, images, net), None
-    module, trainer = fit(replace(asked, config=config), images, net, checkpoint)
+    asked = replace(asked, config=config)
+    alike = copy.deepcopy(net)
+    module, trainer = fit(asked, images, net, checkpoint)
+    alike.load_state_dict(distribution.whole_state(module.net) if module.sharded else module.net.to("cpu").state_dict())
     if not trainer.is_global_zero:
         raise SystemExit(0)  # this process was started to help the first one
-    return finished(replace(asked, config=config), images, module, trainer)
+    return finished(asked, images, alike.eval())
 
 
 def prepared(asked: Asked, images: Images, net: nn.Module) -> Config:
@@ -163,6 +169,7 @@ def fit(asked: Asked, images: Images, net: nn.Module, checkpoint: Path | None) -
         strategy=distribution.strategy(config),
         precision="bf16-mixed" if way.precision == "bf16" else "32-true",
         gradient_clip_val=config.clip,
+        sync_batchnorm=config.devices * config.nodes > 1 and accelerator(config) == "cuda",
         callbacks=list(checkpoints(folder, config.checkpoint_every)),
         logger=logger(config, folder),
         num_sanity_val_steps=0,
@@ -200,11 +207,8 @@ def logger(config: Config, folder: RunFolder) -> Any:
     return False
 
 
-def finished(asked: Asked, images: Images, module: Training, trainer: pl.Trainer) -> Trained:
+def finished(asked: Asked, images: Images, net: nn.Module) -> Trained:
     folder, history = asked.folder, asked.folder.history()
-    if not history:
-        raise ConfigError(f"{folder.path} has trained for all of its epochs already: nothing is left to do")
-    net = module.net.to("cpu").eval()
     weights.save(folder.weights, net, asked.config, images)
     folder.write_facts(
         status="finished",
@@ -214,6 +218,12 @@ def finished(asked: Asked, images: Images, module: Training, trainer: pl.Trainer
     )
     write_page(folder, asked.config, images.describe())
     return Trained(folder, net, tuple(history))
+
+
+def again(asked: Asked) -> Trained:
+    """What a finished run left in its folder."""
+    state, told = weights.load(asked.folder.weights)
+    return Trained(asked.folder, weights.network(state, told, weights.of_target(told)), tuple(asked.folder.history()))
 
 
 @contextmanager

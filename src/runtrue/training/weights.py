@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtrue import nets
+from runtrue import nets, targets
 from runtrue.datasets import Images
 from runtrue.training.config import Config, ConfigError
+from runtrue.training.parts import called, is_target
 
 FORM = 1  # of what stands beside the tensors
 
@@ -79,6 +80,18 @@ def network(state: dict[str, Tensor], told: Described, net: nn.Module | None = N
     except RuntimeError as error:
         raise ConfigError(f"the weights do not fit {told.net}: {' '.join(str(error).split())[:300]}") from error
     return net.eval()
+
+
+def of_target(told: Described) -> nn.Module | None:
+    """The network of a run that was started with a TARGET, built anew."""
+    if told.net.startswith("object:"):
+        raise ConfigError(f"the run was given a network of a program ({told.net[7:]}): use predict(…, net=…) in Python")
+    if not is_target(told.net):
+        return None
+    known = {"classes": len(told.classes), "in_channels": told.channels, "size": max(told.size)}
+    found = targets.found(told.net)
+    made: nn.Module = found if isinstance(found, nn.Module) else called(found, known, f"the network {told.net}")
+    return made
 
 
 @torch.no_grad()
