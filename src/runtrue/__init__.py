@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from runtrue.findings import Finding, Outcome, Remedy
     from runtrue.report import Report
     from runtrue.task import Task, TaskError
+    from runtrue.training import train
 
 __all__ = [
     "Finding",
@@ -28,6 +29,7 @@ __all__ = [
     "init",
     "lab",
     "nets",
+    "train",
 ]
 
 _HOME = {
@@ -40,6 +42,7 @@ _HOME = {
     "Treatment": "runtrue.diagnosis",
     "check": "runtrue.api",
     "fix": "runtrue.diagnosis",
+    "train": "runtrue.training",
 }
 _ROOMS = ("init", "lab", "nets")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from runtrue.training import distribution
-from runtrue.training.config import Config, ConfigError, read
+from runtrue.training.config import Config, ConfigError, read, written
 from runtrue.training.folder import RunFolder, new_folder
 
 if TYPE_CHECKING:
@@ -89,11 +90,15 @@ def _started(config: Config, folder: RunFolder, resume: bool, net: Any, data: An
         return start(asked)
     if net is not None or data is not None:
         raise ConfigError("several devices run the command in each process: name net and data as file.py:name")
-    if not resume:
-        folder.write_config(config)
-    call = [sys.executable, "-m", "runtrue", "train", "--resume", str(folder.path)]
-    if subprocess.run(call, check=False).returncode:
-        raise ConfigError(f"the training in {folder.path} failed: what it said stands above")
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "config.yaml"
+        file.write_text(written(config), encoding="utf-8")
+        how = ["--resume", str(folder.path)] if resume else [str(file), "--run", str(folder.path)]
+        done = subprocess.run([sys.executable, "-m", "runtrue", "train", *how], check=False)
+    if done.returncode:
+        raise ConfigError(
+            f"the training in {folder.path} ended with exit code {done.returncode}: what it said stands above"
+        )
     return again(asked)
 
 

@@ -136,7 +136,7 @@ def check(asked: Asked, images: Images, net: nn.Module) -> None:
         raise UntrainableError(report, asked.folder)
     for warning in report.warnings:
         asked.say(f"warning, {warning.cause}: {warning.message}")
-    asked.say(f"checked in {report.cost.seconds:.0f} s: no fault")
+    asked.say(f"checked in {report.seconds:.0f} s: no fault")
 
 
 def settle(config: Config, images: Images, net: nn.Module) -> Pace:
