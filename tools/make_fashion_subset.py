@@ -1,7 +1,7 @@
 """Build the Fashion-MNIST subset that runtrue ships: `python tools/make_fashion_subset.py FOLDER [OUTPUT]`.
 
 FOLDER holds the four files of Fashion-MNIST (`train-images-idx3-ubyte.gz` and so on). The same files give the same
-arrays: the shuffle is numpy's RandomState, whose stream is frozen. Prints the constants for `runtrue/datasets.py`.
+arrays: the shuffle is numpy's RandomState, whose stream is frozen. Prints the constants for `runtrue/datasets/embedded.py`.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def test_an_unknown_name_lists_every_kind() -> None:
     assert all(name in str(raised.value) for name in NAMES)
 
 
-@pytest.mark.parametrize("name", OFFERED)
+@pytest.mark.parametrize("name", [name for name in OFFERED if "1202" not in name])  # which takes seconds
 def test_what_is_offered_can_be_built(name: str) -> None:
     with torch.device("meta"):
         assert isinstance(named(name, **SET), nn.Module)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from runtrue import datasets
 from runtrue.datasets import CLASSES, MEAN, STD, fashion_mnist
 
 
@@ -101,6 +100,6 @@ def test_wrong_arguments_are_named(wrong: dict[str, Any], says: str) -> None:
 
 
 def test_the_notice_of_the_images_ships_with_them() -> None:
-    notice = (resources.files(datasets.__package__ or "runtrue") / "data/NOTICE.md").read_text(encoding="utf-8")
+    notice = (resources.files("runtrue") / "data/NOTICE.md").read_text(encoding="utf-8")
     assert "Copyright © 2017 Zalando SE" in notice
     assert "MIT License" in notice

@@ -46,7 +46,7 @@ def fashion_mnist(
     >>> images.shape, labels.dtype
     (torch.Size([100, 1, 28, 28]), torch.int64)
     """
-    pixels, labels = _stored(split)
+    pixels, labels = stored(split)
     if channels < 1 or size < SIDE:
         raise ValueError(f"need channels >= 1 and size >= {SIDE}, got channels={channels}, size={size}")
     if limit is not None and not 1 <= limit <= len(labels):
@@ -60,7 +60,7 @@ def fashion_mnist(
 
 
 @cache
-def _stored(split: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def stored(split: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Read-only uint8 arrays, images (N, 28, 28) and labels (N,), read from the package once a process."""
     if split not in ("train", "test"):
         raise ValueError(f'split must be "train" or "test", not {split!r}')

@@ -1,0 +1,127 @@
+"""Crops and mirror images of a whole batch at once, drawn from a generator of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import Generator, Tensor
+
+CROP = 4
+"""Pixels of border that `crop` alone means: He et al. 2015, section 4.2, for images of 32 × 32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """What happens to each image of a batch: the corner of its window in the image with its border, and whether it is
+    turned round. int64 (B,), int64 (B,), bool (B,); None where there is no crop, or no flip."""
+
+    rows: Tensor | None
+    columns: Tensor | None
+    mirrored: Tensor | None
+
+    def __getitem__(self, part: slice) -> Moves:
+        return Moves(*(None if of is None else of[part] for of in (self.rows, self.columns, self.mirrored)))
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random windows and mirror images, as He et al. 2015 train on CIFAR (section 4.2).
+
+    `crop`: a border of that many pixels of the level `fill` is put around the image, and a window of the image's own size is
+    cut out at random, each place alike. `flip`: left and right are exchanged in one of two images.
+    Raises ValueError for a `crop` below 0.
+
+    >>> Augment.parse("crop,flip")
+    Augment(crop=4, flip=True, fill=0)
+    >>> images = torch.arange(12, dtype=torch.uint8).reshape(1, 1, 3, 4)
+    >>> Augment(crop=1)(images, torch.Generator().manual_seed(0)).shape
+    torch.Size([1, 1, 3, 4])
+    """
+
+    crop: int = 0
+    flip: bool = False
+    fill: float = 0
+
+    def __post_init__(self) -> None:
+        if self.crop < 0:
+            raise ValueError(f"crop is the width of a border in pixels, 0 or more, got {self.crop}")
+
+    def __bool__(self) -> bool:
+        return self.crop > 0 or self.flip
+
+    def __str__(self) -> str:
+        words = [f"crop:{self.crop}"] * (self.crop > 0) + ["flip"] * self.flip
+        return ",".join(words) or "none"
+
+    @classmethod
+    def parse(cls, text: str) -> Augment:
+        """`none`, `flip`, `crop` (4 pixels), `crop:6`, or two of them: `crop,flip`. Raises ValueError for other words."""
+        crop, flip = 0, False
+        for word in filter(None, (part.strip().lower() for part in text.split(","))):
+            name, _, width = word.partition(":")
+            if name == "crop" and (not width or width.isdecimal()):
+                crop = int(width) if width else CROP
+            elif word == "flip":
+                flip = True
+            elif word != "none":
+                raise ValueError(
+                    f"{word!r} in {text!r} is no augmentation: write none, flip, crop, crop:PIXELS, or two of them as in "
+                    '"crop:4,flip"'
+                )
+        return cls(crop, flip)
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Images (B, C, H, W) of any type, each moved in its own way, as a new tensor; as they are where nothing is on."""
+        return self.moved(images, self.draw(len(images), generator))
+
+    def draw(self, count: int, generator: Generator) -> Moves:
+        """Moves for `count` images. The generator is one of the CPU, whatever the images lie on."""
+        rows = columns = mirrored = None
+        if self.crop:
+            rows, columns = torch.randint(0, 2 * self.crop + 1, (2, count), generator=generator)
+        if self.flip:
+            mirrored = torch.randint(0, 2, (count,), generator=generator).bool()
+        return Moves(rows, columns, mirrored)
+
+    def moved(self, images: Tensor, moves: Moves) -> Tensor:
+        """Raises ValueError if the border is as wide as the image: some windows would show nothing of it."""
+        if moves.rows is not None and moves.columns is not None:
+            if self.crop >= min(images.shape[2:]):
+                height, width = images.shape[2:]
+                raise ValueError(
+                    f"crop:{self.crop} can move an image of {height} × {width} out of sight: take a smaller border"
+                )
+            images = windows(
+                F.pad(images, (self.crop,) * 4, value=self.fill), images.shape[2:], moves.rows, moves.columns
+            )
+        if moves.mirrored is not None:
+            both = torch.cat([images, images.flip(3)])
+            images = picked(both, torch.arange(len(images)) + len(images) * moves.mirrored)
+        return images
+
+
+def windows(padded: Tensor, size: torch.Size, rows: Tensor, columns: Tensor) -> Tensor:
+    """Of each image the window of that size whose upper left corner is at (row, column): one gather from a view of all
+    windows (B, C, rows, columns, H, W)."""
+    each = torch.arange(len(padded))
+    if in_numpy(padded):
+        seen = sliding_window_view(padded.numpy(), tuple(size), axis=(2, 3))
+        return torch.from_numpy(np.ascontiguousarray(seen[each.numpy(), :, rows.numpy(), columns.numpy()]))
+    view = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)
+    each, rows, columns = (part.to(padded.device) for part in (each, rows, columns))
+    return view[each, :, rows, columns]
+
+
+def picked(images: Tensor, places: Tensor) -> Tensor:
+    """Images at those places. NumPy copies whole rows of memory where torch goes byte by byte."""
+    if in_numpy(images):
+        return torch.from_numpy(images.numpy()[places.numpy()])
+    return images[places.to(images.device)]
+
+
+def in_numpy(images: Tensor) -> bool:
+    return images.device.type == "cpu" and images.dtype != torch.bfloat16 and not images.requires_grad
