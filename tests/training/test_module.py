@@ -125,7 +125,7 @@ def test_the_rows_are_those_of_a_loop_written_by_hand(uninterrupted: tuple[nn.Mo
     right = total = 0
     loss = 0.0
     for x, y in Numbered():
-        outputs = net(x).double()
+        outputs = net(x).detach().double()
         loss += float(nn.functional.cross_entropy(outputs, y, reduction="sum"))
         right, total = right + int((outputs.argmax(1) == y).sum()), total + len(y)
     assert rows[-1]["val_accuracy"] == right / total

@@ -46,7 +46,7 @@ def test_the_folder_holds_everything(trained: Trained) -> None:
     names = {path.name for path in trained.path.iterdir()}
     assert names >= {"config.yaml", "run.json", "epochs.jsonl", "checkpoints", "model.safetensors", "report.html"}
     facts = trained.folder.read_facts()
-    assert facts["status"] == "finished" and facts["versions"]["torch"] and facts["parameters"] == 64 * 16 + 16 + 16 * 2 + 2
+    assert facts["status"] == "finished" and facts["versions"]["torch"] and facts["parameters"] == (64 + 1 + 2) * 16 + (16 + 1) * 2
     assert [row["epoch"] for row in trained.history] == [0, 1] and trained.history[-1]["step"] == 10
     assert trained.val_accuracy == trained.history[-1]["val_accuracy"] > 0.6
     page = trained.folder.report.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from runtrue.task import Task, TaskError, blame
 from runtrue.training.config import Config, ConfigError
 from runtrue.training.module import Recipe
 
+EXAMPLES = 64  # images on which the initial weights are measured, where they are
 MIRRORED = ("fashion-mnist", "fashion-mnist-subset", "cifar10", "cifar100", "folder")
 """Data whose pictures mean the same in a mirror: clothes, things, animals. Digits and unknown arrays may not."""
 CROP = 8  # the padding of a random crop is the side divided by this: 4 pixels of 32 (He et al. 2015, section 4.2)
@@ -55,10 +57,9 @@ def network_of(config: Config, images: Images, net: Any = None) -> nn.Module:
         made = net if isinstance(net, nn.Module) else called(net, known, f"the network {config.net}")
     if not isinstance(made, nn.Module):
         raise TaskError(f"the network {config.net} is an object of type {type(made).__name__}, not an nn.Module")
-    if config.init != "net":
-        example = normalized(images.train, images, 64)[0]
-        init.apply(made, config.init, example=example)
     fits(made, images)
+    if config.init != "net":
+        init.apply(made, config.init, example=normalized(images.train, images, EXAMPLES)[0])
     return made
 
 
@@ -67,7 +68,8 @@ def is_target(name: str) -> bool:
     place, colon, rest = name.rpartition(":")
     if not (colon and rest) or place in PREFIXES:
         return False
-    return place.endswith(".py") or place.replace(".", "").isidentifier()
+    package = place.partition(".")[0]
+    return place.endswith(".py") or (package.isidentifier() and find_spec(package) is not None)
 
 
 PREFIXES = ("folder", "npz", "idx", "mlp", "cnn")  # names of ours that go on behind a colon
