@@ -22,7 +22,10 @@ def from_tensors(data: Any, name: str = "tensors") -> Images:
         (train, train_labels), (val, val_labels) = data
     except (TypeError, ValueError):
         raise DataError(f"data must be {FORM}; got an object of type {type(data).__name__}") from None
-    splits = [split_of(images, labels, part) for images, labels, part in ((train, train_labels, "training"), (val, val_labels, "validation"))]
+    splits = [
+        split_of(images, labels, part)
+        for images, labels, part in ((train, train_labels, "training"), (val, val_labels, "validation"))
+    ]
     first, second = splits
     if first.images.shape[1:] != second.images.shape[1:] or first.images.dtype != second.images.dtype:
         raise DataError(
@@ -41,9 +44,13 @@ def from_tensors(data: Any, name: str = "tensors") -> Images:
 def split_of(images: Any, labels: Any, part: str) -> Split:
     images, labels = torch.as_tensor(images), torch.as_tensor(labels)
     if images.dim() != 4 or labels.dim() != 1 or len(images) != len(labels) or not len(labels):
-        raise DataError(f"data must be {FORM}; the {part} pair has shapes {tuple(images.shape)} and {tuple(labels.shape)}")
+        raise DataError(
+            f"data must be {FORM}; the {part} pair has shapes {tuple(images.shape)} and {tuple(labels.shape)}"
+        )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool or int(labels.min()) < 0:
-        raise DataError(f"the {part} labels must be whole numbers from 0 on; they are {labels.dtype}, from {float(labels.min()):g}")
+        raise DataError(
+            f"the {part} labels must be whole numbers from 0 on; they are {labels.dtype}, from {float(labels.min()):g}"
+        )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise DataError(f"the {part} images are {images.dtype}: give uint8 (0 to 255), or floating-point numbers")
     return Split(images if images.dtype == torch.uint8 else images.float(), labels.long())

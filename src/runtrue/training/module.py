@@ -19,6 +19,7 @@ from runtrue.keeping import seed_all
 from runtrue.training import distribution
 
 COUNTED = 3  # what a set is counted by: sum of the losses, right answers, examples
+COUNTS = "runtrue_train_counts"  # in a checkpoint: of the epoch that it lies in
 STRIDE = 1_000_003  # a prime: seeds of neighbouring runs share no step's random numbers for as many steps
 
 
@@ -60,10 +61,18 @@ class Training(pl.LightningModule):
         super().__init__()
         self.net, self.recipe, self.told = net, recipe, told
         self.began, self.sharded = 0.0, False
-        self.register_buffer("train_counts", torch.zeros(COUNTED, dtype=torch.float64))
-        self.register_buffer("val_counts", torch.zeros(COUNTED, dtype=torch.float64), persistent=False)
-        self.train_counts: Tensor
-        self.val_counts: Tensor
+        self.train_counts, self.val_counts = (torch.zeros(COUNTED, dtype=torch.float64) for _ in range(2))
+
+    def on_fit_start(self) -> None:
+        """Each process counts its own share: as buffers they would be made alike by DDP."""
+        self.train_counts, self.val_counts = self.train_counts.to(self.device), self.val_counts.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[COUNTS] = self._summed(self.train_counts).cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.is_global_zero:
+            self.train_counts = checkpoint[COUNTS]
 
     def forward(self, inputs: Tensor) -> Any:
         return self.net(inputs)
@@ -109,13 +118,19 @@ class Training(pl.LightningModule):
         """Behind the validation: one row of numbers, for the loggers and for the run's history."""
         row = {"lr": float(self.trainer.optimizers[0].param_groups[0]["lr"])}
         for name, counts in (("train", self.train_counts), ("val", self.val_counts)):
-            total, right, examples = self.trainer.strategy.reduce(counts.clone(), reduce_op="sum").tolist()
+            total, right, examples = self._summed(counts).tolist()
             row |= {f"{name}_loss": total / examples, f"{name}_accuracy": right / examples}
         self.log_dict(row, prog_bar=True)
         self.train_counts.zero_()
         if self.told is not None and self.trainer.is_global_zero:
             where = {"epoch": self.current_epoch, "step": self.global_step}
             self.told({**where, **row, "seconds": time.monotonic() - self.began})
+
+    def _summed(self, counts: Tensor) -> Tensor:
+        """Over all processes."""
+        total = self.trainer.strategy.reduce(counts.clone(), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
 
 
 def count(counts: Tensor, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:

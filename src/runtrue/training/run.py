@@ -99,9 +99,10 @@ def _run(asked: Asked) -> Trained:
     asked = replace(asked, config=config)
     alike = copy.deepcopy(net)
     module, trainer = fit(asked, images, net, checkpoint)
-    alike.load_state_dict(distribution.whole_state(module.net) if module.sharded else module.net.to("cpu").state_dict())
+    state = distribution.whole_state(module.net) if module.sharded else module.net.to("cpu").state_dict()
     if not trainer.is_global_zero:
         raise SystemExit(0)  # this process was started to help the first one
+    alike.load_state_dict(state)
     return finished(asked, images, alike.eval())
 
 
