@@ -112,7 +112,7 @@ def table(name: str, rows: Sequence[Row], console: Console) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    columns = [key for key in rows[0] if key not in HIDDEN]
+    columns = [key for key in rows[0] if key not in HIDDEN and not key.endswith("_by_seed")]
     lines = box.SIMPLE_HEAD if writes_unicode(console) else None
     made = Table(title=Text(name, "bold"), title_justify="left", box=lines, padding=(0, 1, 0, 0), pad_edge=False)
     cut: Literal["ellipsis", "crop"] = "ellipsis" if writes_unicode(console) else "crop"

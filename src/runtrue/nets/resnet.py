@@ -95,7 +95,7 @@ def resnet(
     >>> sum(p.numel() for p in resnet(20).parameters())
     269722
     """
-    count = _blocks_per_stage(depth)
+    count = blocks_per_stage(depth)
     check_norm(norm)
     check_dropout(dropout)
     if shortcut not in ("A", "B", None):
@@ -118,8 +118,8 @@ def plain(
     return resnet(depth, classes, in_channels, None, norm, dropout, checkpoint)
 
 
-def _blocks_per_stage(depth: int) -> int:
-    """n of depth = 6n + 2."""
+def blocks_per_stage(depth: int) -> int:
+    """n of depth = 6n + 2. Raises ValueError for any other depth, naming the nearest ones."""
     blocks, rest = divmod(depth - 2, 6)
     if blocks >= 1 and rest == 0:
         return blocks
