@@ -5,6 +5,7 @@ Neither `pytorch_lightning` nor `lightning` is imported here: a LightningModule 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +18,11 @@ from runtrue.keeping import keep_random_state, seed_all
 from runtrue.lightning_task import data as batches_of
 from runtrue.lightning_task.beside import data_module_in, epochs_in
 from runtrue.lightning_task.code import spoken
+from runtrue.lightning_task.inline import by_loss
 from runtrue.lightning_task.optimizer import optimizer_of
+from runtrue.lightning_task.parts import Parts, by_call
 from runtrue.lightning_task.standin import Standin, attach, begin, is_data_module, is_module
-from runtrue.lightning_task.step import Arriving, Prepare, StepLoss, Through, arriving, tell_apart, training_step
+from runtrue.lightning_task.step import Arriving, arriving, training_step
 from runtrue.sandbox import sandbox
 from runtrue.task import Task, TaskError, blame
 
@@ -131,22 +134,33 @@ def _told_apart(task: Task, arrive: Arriving, seed: int) -> Task:
     module = task.model
     assert isinstance(module, nn.Module)
     loader = batches_of.as_loader(task.train, task.batch_size)
-    hooked = bool(arrive.hooks)
-    if not isinstance(loader, Iterator):
-        few = task.replace(train=batches_of.First(loader, LOOKED_AT))
-        with sandbox(few, seed) as box:
-            box.start()
-            parts = tell_apart(module, [arrive(batch) for batch in box.batches])
-    else:
-        parts = None
+    parts = None if isinstance(loader, Iterator) else _parts(task, module, loader, arrive, seed)
     if parts is None:
-        train = batches_of.prepared(loader, arrive) if hooked else task.train
-        return task.replace(train=train)
-    if parts.network:
-        vars(module)["forward"] = Through(module, parts.network)
-    apart = task.replace(step=None, loss=StepLoss(module, parts.network, parts.form))
-    if parts.plain and not hooked:
+        return task.replace(train=batches_of.prepared(loader, arrive)) if arrive.hooks else task
+    if parts.forward is not None:
+        vars(module)["forward"] = parts.forward
+    apart = task.replace(step=None, loss=parts.loss)
+    if parts.prepare is None and not arrive.hooks:
         return apart
-    prepare = Prepare(module, parts.network, parts.form, arrive)
-    val = None if task.val is None else batches_of.prepared(task.val, prepare)
-    return apart.replace(train=batches_of.prepared(loader, prepare), val=val)
+    changes = [arrive] + ([parts.prepare] if parts.prepare is not None else [])
+    val = None
+    for change in changes:
+        loader = batches_of.prepared(loader, change)
+    val = task.val
+    for change in changes if val is not None else []:
+        val = batches_of.prepared(val, change)
+    return apart.replace(train=loader, val=val)
+
+
+def _parts(task: Task, module: nn.Module, loader: Any, arrive: Arriving, seed: int) -> Parts | None:
+    """None for a training_step that is run as a whole, whatever it is that keeps it from being told apart: an error in it is
+    met again by the check, which says what it is."""
+    with sandbox(task.replace(train=batches_of.First(loader, LOOKED_AT)), seed) as box:
+        batches = [arrive(batch) for batch in box.batches]
+        for way in (by_call, by_loss):
+            box.start()
+            with contextlib.suppress(Exception):
+                parts = way(module, batches)
+                if parts is not None:
+                    return parts
+    return None

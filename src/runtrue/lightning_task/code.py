@@ -6,8 +6,10 @@ import re
 from dataclasses import replace
 
 from runtrue.findings import Finding
+from runtrue.lightning_task.inline import LossOf
 from runtrue.lightning_task.optimizer import Configured
-from runtrue.lightning_task.step import StepLoss, training_step
+from runtrue.lightning_task.parts import StepLoss
+from runtrue.lightning_task.step import training_step
 from runtrue.report import Report
 from runtrue.task import Task
 
@@ -18,7 +20,7 @@ INIT = "# at the end of __init__"
 
 def is_adapted(task: Task) -> bool:
     """True for a task that `task_of` made."""
-    return isinstance(task.loss, StepLoss) or task.step is training_step
+    return isinstance(task.loss, (StepLoss, LossOf)) or task.step is training_step
 
 
 def spoken(report: Report, task: Task) -> Report:
