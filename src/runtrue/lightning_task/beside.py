@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from runtrue.lightning_task.standin import PACKAGES, is_data_module, overrides
+from runtrue.lightning_task.standin import is_data_module, is_lightnings, overrides
 from runtrue.task import TaskError
 
 
@@ -17,7 +17,7 @@ def data_module_in(names: Mapping[str, Any], module: Any) -> Any:
     train_dataloader of its own. Raises TaskError if there are several."""
     if own_loader(module):
         return None
-    found = {n: v for n, v in names.items() if is_data_module(v) and not _is_lightnings_own(v)}
+    found = {n: v for n, v in names.items() if is_data_module(v) and not (isinstance(v, type) and is_lightnings(v))}
     made = {n: v for n, v in found.items() if not isinstance(v, type)}
     choice = made or {n: v for n, v in found.items() if not _is_base(v, found.values())}
     distinct = {id(v): n for n, v in choice.items()}
@@ -33,11 +33,7 @@ def own_loader(module: Any) -> bool:
     if not isinstance(module, type):
         return overrides(module, "train_dataloader")
     owner = next((base for base in module.__mro__ if "train_dataloader" in vars(base)), None)
-    return owner is not None and owner.__module__.split(".")[0] not in PACKAGES
-
-
-def _is_lightnings_own(value: Any) -> bool:
-    return isinstance(value, type) and value.__module__.split(".")[0] in PACKAGES
+    return owner is not None and not is_lightnings(owner)
 
 
 def _is_base(value: Any, others: Any) -> bool:

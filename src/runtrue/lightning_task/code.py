@@ -16,6 +16,7 @@ from runtrue.task import Task
 OPTIMIZER = "# in configure_optimizers"
 STEP = "# in training_step"
 INIT = "# at the end of __init__"
+ABSOLUTE = {"OneCycleLR", "CyclicLR"}  # rates of their own, whatever the optimizer was given
 
 
 def is_adapted(task: Task) -> bool:
@@ -27,17 +28,40 @@ def spoken(report: Report, task: Task) -> Report:
     """The report with the code of its remedies as it is written in a LightningModule; any other task's as it is."""
     if not is_adapted(task):
         return report
-    schedules = task.optimizer.schedules if isinstance(task.optimizer, Configured) else ()
-    return replace(report, findings=tuple(_finding(f, schedules) for f in report.findings))
+    made = task.optimizer if isinstance(task.optimizer, Configured) else None
+    return replace(report, findings=tuple(_finding(f, made) for f in report.findings))
 
 
-def _finding(finding: Finding, schedules: tuple[str, ...]) -> Finding:
+def _finding(finding: Finding, made: Configured | None) -> Finding:
     if finding.remedy is None:
         return finding
-    return replace(finding, remedy=replace(finding.remedy, code=in_module(finding.remedy.code, schedules)))
+    code = in_module(finding.remedy.code)
+    return replace(finding, remedy=replace(finding.remedy, code=code if made is None else scheduled(code, made)))
 
 
-def in_module(code: str, schedules: tuple[str, ...] = ()) -> str:
+def scheduled(code: str, made: Configured) -> str:
+    """The rate that was tried, which is constant, as the rate to give to the schedule.
+
+    >>> import torch
+    >>> half = Configured(torch.nn.Linear(1, 1), (0.05,), ("OneCycleLR",), 2.0)
+    >>> print(scheduled("optimizer = torch.optim.SGD(self.parameters(), lr=0.005)", half))
+    optimizer = torch.optim.SGD(self.parameters(), lr=0.01)
+    # OneCycleLR sets the rate: give it max_lr=0.01, which is a mean of 0.005, the rate that was tried
+    """
+    found = re.search(r"^optimizer = .*\blr=([0-9.e+-]+)", code, re.MULTILINE)
+    if found is None or not made.schedules:
+        return code
+    tried = float(found[1])
+    peak = f"{tried * made.peak:.4g}"
+    code = code[: found.start(1)] + peak + code[found.end(1) :]
+    names = ", ".join(made.schedules)
+    told = f"which is a mean of {tried:.4g}, the rate that was tried"
+    if set(made.schedules) & ABSOLUTE:
+        return f"{code}\n# {names} sets the rate: give it max_lr={peak}, {told}"
+    return code if made.peak == 1 else f"{code}\n# before {names}, {told}"
+
+
+def in_module(code: str) -> str:
     """The same code as it stands in a LightningModule.
 
     >>> print(in_module("optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"))
@@ -58,8 +82,6 @@ def in_module(code: str, schedules: tuple[str, ...] = ()) -> str:
             lines.append(here)
             place = here
         lines.append(re.sub(r"\bmodel\b(?=[.,)\]])", "self", line))
-    if schedules and OPTIMIZER in lines:
-        lines.append(f"# and the rates of {', '.join(schedules)} by the same factor: it sets those of the optimizer")
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from runtrue.batches import tensors_of
 from runtrue.keeping import seed_all
 from runtrue.lightning_task.parts import SEED, Parts, differs, exchanged, same, spoiled
-from runtrue.lightning_task.step import Form, training_step
+from runtrue.lightning_task.step import Form, loss_of
 from runtrue.tape import LOSSES
 
 
@@ -86,9 +86,8 @@ class UntilLoss:
 
 def until_loss(module: nn.Module, batch: Any) -> Any:
     """What reaches the loss function."""
-    with _Gate(stop=True) as gate:
-        with contextlib.suppress(_Reached):
-            training_step(module, batch)
+    with _Gate(stop=True) as gate, contextlib.suppress(_Reached):
+        loss_of(module, batch)
     return gate.calls[0][1]
 
 
@@ -133,7 +132,7 @@ def _watched(module: nn.Module, batch: Any) -> tuple[_Gate, Tensor | None]:
     """The loss functions that a step calls, and its loss; None if the only call of one failed."""
     with _Gate(stop=False) as gate:
         try:
-            return gate, training_step(module, batch)
+            return gate, loss_of(module, batch)
         except (IndexError, RuntimeError, ValueError, TypeError):
             if gate.calls and not gate.results:
                 return gate, None
@@ -163,6 +162,6 @@ def _inputs(module: nn.Module, batch: Any) -> tuple[int, ...]:
 
 def _agrees(module: nn.Module, forward: UntilLoss, loss: LossOf, pick: Pick, batch: Any) -> bool:
     seed_all(SEED)
-    whole = training_step(module, batch)
+    whole = loss_of(module, batch)
     inputs, targets = pick(batch)
     return same(loss(forward(*inputs) if isinstance(inputs, tuple) else forward(inputs), targets), whole)

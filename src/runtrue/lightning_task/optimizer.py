@@ -31,6 +31,8 @@ class Configured:
     """A rate for each group, in place of the one that the schedule begins with."""
     schedules: tuple[str, ...] = ()
     """Their classes, for the words of a report."""
+    peak: float = 1.0
+    """The highest rate of the schedule over the one that is used."""
 
     def __call__(self, parameters: Any) -> Optimizer:
         optimizer, _ = configured(self.module)
@@ -56,7 +58,8 @@ def optimizer_of(module: nn.Module, standin: Standin) -> Configured:
         optimizer, schedulers = configured(module)
         standin.optimizers[:] = [optimizer]
         names = tuple(type(s["scheduler"]).__name__ for s in schedulers)
-        return Configured(module, planned_rates(optimizer, schedulers, standin), names)
+        rates, highest = planned_rates(optimizer, schedulers, standin)
+        return Configured(module, rates, names, highest / rates[0] if rates and rates[0] > 0 else 1.0)
 
 
 def configured(module: Any) -> tuple[Optimizer, list[dict[str, Any]]]:
@@ -101,27 +104,27 @@ def _config(scheduler: Any) -> dict[str, Any]:
 
 def planned_rates(
     optimizer: Optimizer, schedulers: Sequence[dict[str, Any]], standin: Standin
-) -> tuple[float, ...] | None:
-    """The rate of each group at which a run without schedule begins: the schedule's first rate, or its mean over the plan
-    where that is larger, as with a warmup, which begins near 0. None where nothing changes the rates.
+) -> tuple[tuple[float, ...] | None, float]:
+    """The rate of each group at which a run without schedule begins, and the highest of the first group.
 
-    Follows the schedulers, which moves the rates of `optimizer`.
+    It is the schedule's first rate, or its mean over the plan where that is larger, as with a warmup, which begins near 0. None
+    where nothing changes the rates. Follows the schedulers, which moves the rates of `optimizer`.
     """
     followed = [s for s in schedulers if not isinstance(s.get("scheduler"), ReduceLROnPlateau)]
-    first = _rates(optimizer)
     if not followed:
-        return None
+        return None, math.nan
     per_epoch = standin.num_training_batches
     stepwise = any(s["interval"] == "step" for s in followed)
     steps = int(min(MOST_STEPS, per_epoch * standin.max_epochs if stepwise else standin.max_epochs))
     every = [s["frequency"] * (1 if s["interval"] == "step" or not stepwise else per_epoch) for s in followed]
-    sums = [0.0] * len(first)
-    for step in range(1, steps + 1):
-        sums = [total + rate for total, rate in zip(sums, _rates(optimizer))]
+    seen = [_rates(optimizer)]
+    for step in range(1, max(1, steps)):
         for scheduler, period in zip(followed, every):
             if math.isfinite(period) and step % max(1, int(period)) == 0 and not _advance(scheduler["scheduler"]):
-                return None
-    return tuple(max(begin, total / steps) for begin, total in zip(first, sums))
+                return None, math.nan
+        seen.append(_rates(optimizer))
+    groups = list(zip(*seen))
+    return tuple(max(rates[0], sum(rates) / len(rates)) for rates in groups), max(groups[0])
 
 
 def _rates(optimizer: Optimizer) -> list[float]:

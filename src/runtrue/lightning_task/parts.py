@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from runtrue.batches import map_tensors, tensors_of
 from runtrue.keeping import seed_all
-from runtrue.lightning_task.step import Form, answering, training_step
+from runtrue.lightning_task.step import Form, answering, loss_of, training_step
 from runtrue.task import TaskError
 
 SEED, OTHER_SEED = (
@@ -158,7 +158,7 @@ def outermost_calls(module: nn.Module, batch: Any) -> tuple[list[Call], bool]:
             handles.append(part.register_forward_hook(leave, always_call=True))
     try:
         with answering(module, "", forward):
-            training_step(module, batch)
+            loss_of(module, batch)
         return found, False
     except Exception:  # noqa: BLE001  the check itself will meet the same error, and say what it is
         return found, True
@@ -175,7 +175,7 @@ def inputs_of(module: nn.Module, network: str, batch: Any) -> Any:
 
     try:
         with torch.no_grad(), answering(module, network, reached):
-            training_step(module, batch)
+            loss_of(module, batch)
     except _Reached as stop:
         return _as_inputs(*stop.call, module.get_submodule(network))
     raise TaskError(
@@ -225,7 +225,7 @@ def exchanged(batch: Any, place: int, other: Tensor) -> Any:
 def _agrees(module: nn.Module, network: str, form: Form, batch: Any) -> bool:
     """The step as a whole and in its parts give the same number, whatever random numbers the parts draw."""
     seed_all(SEED)
-    whole = training_step(module, batch)
+    whole = loss_of(module, batch)
     seed_all(SEED)
     inputs = inputs_of(module, network, batch)
     outputs = _outputs(module, network, inputs)
@@ -243,7 +243,7 @@ def _outputs(module: nn.Module, network: str, inputs: Any) -> Any:
 
 def _loss(module: nn.Module, network: str, outputs: Any, batch: Any) -> Tensor:
     with answering(module, network, lambda *a, **k: outputs):
-        return training_step(module, batch)
+        return loss_of(module, batch)
 
 
 def same(one: Tensor, other: Tensor) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
 
-PACKAGES = ("pytorch_lightning", "lightning")
+PACKAGES = ("pytorch_lightning.", "lightning.pytorch.")  # Lightning goes by two names
 USUAL_EPOCHS = 10  # where nobody says how long: the plan that a check assumes then
 NOT_THE_FIRST = 1
 """The number that every batch has: what is done with batch 0 or with every hundredth is a picture for the log."""
@@ -31,7 +31,12 @@ def is_data_module(value: Any) -> bool:
 
 def _descends(value: Any, name: str) -> bool:
     kind = value if isinstance(value, type) else type(value)
-    return any(base.__name__ == name and base.__module__.split(".")[0] in PACKAGES for base in kind.__mro__)
+    return any(base.__name__ == name and is_lightnings(base) for base in kind.__mro__)
+
+
+def is_lightnings(kind: type) -> bool:
+    """True for a class of the library itself."""
+    return kind.__module__.startswith(PACKAGES)
 
 
 def overrides(value: Any, method: str) -> bool:
@@ -40,7 +45,7 @@ def overrides(value: Any, method: str) -> bool:
     `LightningDataModule.from_datasets` writes them into the object.
     """
     owner = next((base for base in type(value).__mro__ if method in vars(base)), None)
-    own = owner is not None and owner.__module__.split(".")[0] not in PACKAGES
+    own = owner is not None and not is_lightnings(owner)
     return own or method in getattr(value, "__dict__", {})
 
 
@@ -158,7 +163,3 @@ def begin(module: nn.Module) -> None:
         if overrides(module, hook):
             with contextlib.suppress(AttributeError, TypeError, KeyError, RuntimeError):
                 getattr(module, hook)()
-
-
-def listed(names: Iterable[str]) -> str:
-    return ", ".join(names)

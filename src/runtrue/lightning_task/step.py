@@ -14,12 +14,23 @@ from torch import Tensor, nn
 from runtrue.batches import map_tensors, size_of, tensors_of
 from runtrue.lightning_task.standin import NOT_THE_FIRST, overrides
 from runtrue.surgery import core
-from runtrue.task import TaskError, shapes
+from runtrue.task import TaskError, blame, shapes
 
 
 def training_step(model: nn.Module, batch: Any) -> Tensor:
-    """The loss that the module's training_step returns: a tensor, or a dict with "loss". For `Task(step=…)`."""
-    module: Any = core(model)
+    """The loss of a batch. For `Task(step=…)`; its errors are TaskErrors, which name the user's own line."""
+    module = core(model)
+    try:
+        return loss_of(module, batch)
+    except TaskError:
+        raise
+    except Exception as error:
+        name = type(module).__name__
+        raise TaskError(f"{name}.training_step cannot take this batch, {shapes(batch)}: {blame(error)}") from error
+
+
+def loss_of(module: Any, batch: Any) -> Tensor:
+    """What the module's training_step returns: a tensor, or a dict with "loss"."""
     name = type(module).__name__
     result = module.training_step(*(batch, NOT_THE_FIRST, 0)[: _arguments(type(module))])
     if isinstance(result, Mapping):
