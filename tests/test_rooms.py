@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("batches", "facts"),
     ("sandbox", "outputs"),
     # 2: short controlled runs
-    ("trials", "finetune", "regularizers"),
+    ("trials", "finetune", "regularizers", "lightning_task"),
     ("stacked", "splits"),
     ("racing",),
     ("sweep",),

@@ -42,6 +42,8 @@ class LossFacts:
     target_high: float
     ignore_index: int
     activation: str | None
+    as_given: bool = True
+    """The targets are those of the batch, in whatever shape; False: the user's loss makes something of them first."""
 
 
 @dataclass(frozen=True)
@@ -198,13 +200,13 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
     except (TaskError, RuntimeError, ValueError, IndexError) as error:
         reason = str(error) if isinstance(error, TaskError) else blame(error)
         return Start(
-            layers=(), loss_facts=_loss_facts(probe.losses), error=reason, wiring=_wiring(task, tape),
+            layers=(), loss_facts=_loss_facts(probe.losses, _targets(task, batch)), error=reason, wiring=_wiring(task, tape),
             outputs=_outputs(task, tape, probe, batch, None, None, math.nan),
             regularizers=Regularizers(tuple(tape.norms), tuple(tape.dropouts)),
         )  # fmt: skip
     if not loss.requires_grad:
         return Start(
-            layers=_read(tape, probe, {}), loss=float(loss), loss_facts=_loss_facts(probe.losses),
+            layers=_read(tape, probe, {}), loss=float(loss), loss_facts=_loss_facts(probe.losses, _targets(task, batch)),
             wiring=_wiring(task, tape, box), no_gradient=_why_no_gradient(task, tape),
             outputs_have_gradient=_any_gradient(outputs),
         )  # fmt: skip
@@ -218,7 +220,7 @@ def measure_start(box: Sandbox, task: Task | None = None) -> Start:
         loss=float(loss),
         level=sum(losses) / len(losses),
         baseline=_with_penalty(whole, probe.losses, float(loss)),
-        loss_facts=_loss_facts(probe.losses),
+        loss_facts=_loss_facts(probe.losses, _targets(task, batch)),
         outputs=_outputs(task, tape, probe, batch, outputs, made_by, float(loss)),
         wiring=wiring,
         outputs_have_gradient=_any_gradient(outputs),
@@ -232,7 +234,7 @@ def _outputs(
     task: Task, tape: Tape, probe: probes.Probe, batch: Any, given: Any, made_by: ActivationCall | None, loss: float
 ) -> results.OutputFacts | None:
     assert isinstance(task.model, nn.Module)
-    wanted = split(batch)[1] if task.step is None else None
+    wanted = _targets(task, batch)
     value = _recompute(probe.losses[0]) if len(tape.losses) == 1 else None
     return results.measure(
         probe.losses, given, wanted, made_by, tape.activations, tape.spreads, loss, value
@@ -403,7 +405,11 @@ def _known(call: LossCall) -> dict[str, Any]:
     return {name: value for name, value in call.options.items() if name not in ("size_average", "reduce")}
 
 
-def _loss_facts(calls: list[LossCall]) -> LossFacts | None:
+def _targets(task: Task, batch: Any) -> Any:
+    return split(batch)[1] if task.step is None else None
+
+
+def _loss_facts(calls: list[LossCall], targets: Any = None) -> LossFacts | None:
     if not calls or not isinstance(calls[0].target, Tensor) or calls[0].target.numel() == 0:
         return None
     call, given, target = calls[0], calls[0].input.detach(), calls[0].target.detach()
@@ -421,4 +427,7 @@ def _loss_facts(calls: list[LossCall]) -> LossFacts | None:
         target_high=float(counted.max()) if counted.numel() else math.nan,
         ignore_index=ignored,
         activation=call.activation,
+        as_given=not isinstance(targets, Tensor)
+        or targets.numel() != call.target.numel()
+        or torch.equal(targets.flatten().to(call.target.dtype), call.target.flatten()),
     )

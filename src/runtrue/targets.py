@@ -12,30 +12,58 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from runtrue import demos
+from runtrue import demos, lightning_task
 from runtrue.task import Task, TaskError
 
 
-def load(target: str) -> Task:
-    """The task that a target names. Raises TaskError that says what is wrong with the call or with the user's file."""
-    place, name = parted(target)
+def load(target: str, data: str | None = None, seed: int = 0) -> Task:
+    """The task that a target names. Raises TaskError that says what is wrong with the call or with the user's file.
+
+    data: the target of a LightningModule's data; without it, what stands beside it. seed: of its first weights.
+    """
+    place, name = _parts(target, "demo:NAME")
     if place == "demo":
+        _refuse(data, target)
         return demos.load(name)
-    return _as_task(found(target), target)
+    file = _import(place)
+    found = _find(file, name, place)
+    if lightning_task.is_module(found):
+        return _lightning(found, file, data, seed)
+    made = found if isinstance(found, Task) else _returned(found, target, seed)
+    if lightning_task.is_module(made):
+        return _lightning(made, file, data, seed)
+    if not isinstance(made, Task):
+        raise TaskError(f"{target} returned {_kind(made)}, not a Task or a LightningModule")
+    _refuse(data, target)
+    return made
 
 
-def found(target: str) -> Any:
+def named(target: str) -> Any:
     """Whatever the target names, as it is. Raises TaskError."""
-    place, name = parted(target)
+    place, name = _parts(target, "a name that can be imported")
     return _find(_import(place), name, place)
 
 
-def parted(target: str) -> tuple[str, str]:
-    """("file.py", "name"). Raises TaskError if one of them is missing."""
+def _parts(target: str, form: str) -> tuple[str, str]:
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
-        raise TaskError(f"the target {target!r} has no name: write file.py:name, package.module:name, or demo:NAME")
+        raise TaskError(f"the target {target!r} has no name: write file.py:name, package.module:name, or {form}")
     return place, name
+
+
+def _refuse(data: str | None, target: str) -> None:
+    if data is not None:
+        raise TaskError(f"--data {data} is for a LightningModule, and {target} is a task, which has its data")
+
+
+def _lightning(module: Any, file: ModuleType, data: str | None, seed: int) -> Task:
+    """The task of a LightningModule: with the data that are named, or its own, or the one LightningDataModule of its file."""
+    if data is not None:
+        place, name = _parts(data, "a name beside the module")
+        given = _find(_import(place), name, place)
+    else:
+        given = lightning_task.data_module_in(vars(file), module)
+    return lightning_task.task_of(module, given, epochs=lightning_task.epochs_in(file), seed=seed)
 
 
 def is_file(place: str) -> bool:
@@ -114,11 +142,10 @@ def _what_there_is(module: ModuleType, name: str) -> str:
     return f"{hint} It has: {', '.join(own) or 'no names of its own'}"
 
 
-def _as_task(found: Any, target: str) -> Task:
-    if isinstance(found, Task):
-        return found
+def _returned(found: Any, target: str, seed: int) -> Any:
+    """What the function returns that a target names."""
     if isinstance(found, type) or not callable(found):
-        raise TaskError(f"{target} is {_kind(found)}, not a Task or a function that returns one")
+        raise TaskError(f"{target} is {_kind(found)}, not a Task, a LightningModule or a function that returns one")
     try:
         inspect.signature(found).bind()
     except TypeError as error:
@@ -126,16 +153,13 @@ def _as_task(found: Any, target: str) -> Task:
     except ValueError:
         pass
     try:
-        made = found()
+        return lightning_task.seeded(found, seed)
     except TaskError:
         raise
     except SystemExit as error:
         raise TaskError(f"{target} ended the program (exit {error.code}) instead of returning a Task") from error
     except Exception as error:
         raise TaskError(f"{target} failed:\n{own_lines(error)}") from error
-    if not isinstance(made, Task):
-        raise TaskError(f"{target} returned {_kind(made)}, not a Task")
-    return made
 
 
 def _kind(value: Any) -> str:

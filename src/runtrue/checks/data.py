@@ -188,7 +188,8 @@ def min_max_of_labels(m: Measurements) -> tuple[float, float]:
     """Over all batches if the loss gets the targets as they are, else over the first batch; ignored labels left out."""
     facts, t = m.start.loss_facts, m.data.targets
     assert facts is not None
-    if t is None or not (t.low <= facts.target_low and t.high >= facts.target_high) or t.dtype != facts.target_dtype:
+    inside = t is not None and t.low <= facts.target_low and t.high >= facts.target_high
+    if t is None or not inside or not facts.as_given or t.dtype != facts.target_dtype:
         return facts.target_low, facts.target_high
     if len(t.values) <= 64:
         kept = [v for v in t.values if v != facts.ignore_index]

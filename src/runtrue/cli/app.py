@@ -57,6 +57,13 @@ def check(
     target: Annotated[
         str | None, typer.Argument(help="file.py:name, package.module:name, or demo:NAME.", show_default=False)
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a LightningModule: file.py:name of a data module, loader, dataset, pair of tensors.",
+            show_default=False,
+        ),
+    ] = None,
     budget: Annotated[str, typer.Option(help="Time to spend, such as 60s or 2m.")] = "60s",
     only: Annotated[list[str] | None, typer.Option(help="Look for this cause alone (may be repeated).")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="Do not look for this cause (may be repeated).")] = None,
@@ -84,7 +91,7 @@ def check(
         raise typer.BadParameter("name a target: file.py:name, package.module:name, or demo:NAME", param_hint="TARGET")
     else:
         options = checking.Options(
-            target, budget, tuple(only or ()), tuple(skip or ()), fix, format.value, out, seed, device
+            target, budget, tuple(only or ()), tuple(skip or ()), fix, format.value, out, seed, device, data
         )
         raise typer.Exit(checking.run(options))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
-from runtrue import diagnosis, settings, targets
+from runtrue import diagnosis, lightning_task, settings, targets
 from runtrue.budget import Say
 from runtrue.cli import places
 from runtrue.cli.forms import FORMS, Result
@@ -35,6 +35,7 @@ class Options:
     out: Path | None
     seed: int
     device: str | None
+    data: str | None = None
 
 
 def run(options: Options) -> int:
@@ -67,7 +68,7 @@ def examine(options: Options, say: Say) -> Result:
     """Settings first, then the target: what is wrong with the call is said before anything of the user's is run."""
     budget = seconds(options.budget)
     choice = settings.choice(options.only, options.skip, settings.nearest(places.folder_of(options.target)))
-    task = moved(targets.load(options.target), options.device)
+    task = moved(targets.load(options.target, options.data, options.seed), options.device)
     report = diagnosis.check(
         task,
         budget=budget,
@@ -77,11 +78,12 @@ def examine(options: Options, say: Say) -> Result:
         progress=say,
         name=options.target,
     )
+    told = lightning_task.spoken(report, task)
     cured = None
     if options.fix and report.faults:  # the cured copy, checked again
         treated = diagnosis.fix(task, report, seed=options.seed).task
         cured = diagnosis.check(treated, budget=budget, skip=choice.skip, seed=options.seed, progress=say)
-    return Result(options.target, report, choice, cured)
+    return Result(options.target, told, choice, cured)
 
 
 def own_failure(error: Exception) -> str:

@@ -28,7 +28,7 @@ CROP = 8  # the padding of a random crop is the side divided by this: 4 pixels o
 def images_of(config: Config, data: Any = None) -> Images:
     """The images that the settings name, or those given. Raises `datasets.DataError`, TaskError or ConfigError."""
     if data is None and is_target(config.data):
-        data = targets.found(config.data)
+        data = targets.named(config.data)
     if data is None:
         return datasets.load(config.data, size=config.size, seed=config.seed, val_fraction=config.val_fraction)
     if callable(data) and not isinstance(data, Images):
@@ -46,7 +46,7 @@ def network_of(config: Config, images: Images, net: Any = None) -> nn.Module:
     seed_all(config.seed)
     known = {"classes": len(images.classes), "in_channels": images.channels, "size": max(images.size)}
     if net is None and is_target(config.net):
-        net = targets.found(config.net)
+        net = targets.named(config.net)
     if net is None:
         norm = None if config.norm == "none" else "batch"
         try:

@@ -89,7 +89,7 @@ def of_target(told: Described) -> nn.Module | None:
     if not is_target(told.net):
         return None
     known = {"classes": len(told.classes), "in_channels": told.channels, "size": max(told.size)}
-    found = targets.found(told.net)
+    found = targets.named(told.net)
     made: nn.Module = found if isinstance(found, nn.Module) else called(found, known, f"the network {told.net}")
     return made
 
