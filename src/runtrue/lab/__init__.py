@@ -20,6 +20,7 @@ EXPERIMENTS: dict[str, str] = {
     "init": "The spread of the initial weights decides whether a deep network's signal dies, saturates or comes through.",
     "learning-rates": "Four rates, four curves: the loss rises at a very high rate, sticks at a high one, creeps at a low one.",
     "penalty": "A penalty on the weights raises the first loss by what one computes by hand; a small one lets the loss fall.",
+    "regularization": "L1 gives noise no weight, L2 shrinks all, max-norm bounds each unit; the strength has to be chosen.",
     "batchnorm": "Batch normalization lets gradients flow, allows higher rates and worse first weights, and costs time.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""

@@ -72,7 +72,7 @@ def run(
         **(FULL if full else PLAN),
         **given,
     }
-    settings |= {"batch_size": batch_size, "momentum": 0.9, "dropout": DROPOUT}
+    settings |= {"batch_size": batch_size, "momentum": 0.9, "dropout": DROPOUT, "full": full}
     validate(settings)
     for name, most in MOST.items():
         if not isinstance(settings[name], int) or not 1 <= settings[name] <= most:
