@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "optimizers",
         "budget",
     ),
-    ("init", "groups", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates"),
+    ("init", "groups", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates", "norms"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),

@@ -96,7 +96,7 @@ def test_on_the_command_line(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("penalty", "--task", "mine.py:task"), "--task goes with learning-rates, not with penalty"),
+        (("penalty", "--task", "mine.py:task"), "--task goes with learning-rates, batchnorm, not with penalty"),
         (("--task", "mine.py:task"), "--task goes with learning-rates"),
         (("learning-rates", "--task", "mine.py:task", "--depth", "3"), "--depth"),
         (("learning-rates", "--task", "mine.py:task", "--budget", "soon"), "no length of time"),

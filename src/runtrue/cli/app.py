@@ -110,7 +110,8 @@ def lab(
     task: Annotated[
         str | None,
         typer.Option(
-            help="learning-rates on your own: file.py:name, package.module:name, demo:NAME.", show_default=False
+            help="learning-rates or batchnorm on your own: file.py:name, package.module:name, demo:NAME.",
+            show_default=False,
         ),
     ] = None,
     budget: Annotated[str, typer.Option(help="Time to spend on your own task.")] = "60s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,8 +14,8 @@ from runtrue.cli.output import Printer, cannot_write, fail, to_a_reader, write_o
 if TYPE_CHECKING:
     from runtrue.lab.experiment import Experiment
 
-OF_TASKS = ("learning-rates",)
-"""Experiments that can be run on a task of the user's."""
+OF_TASKS = {"learning-rates": "runtrue.lab.own_rates", "batchnorm": "runtrue.lab.batchnorm_own"}
+"""Experiments that can be run on a task of the user's, and the modules whose function `run` does that."""
 
 
 def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int:
@@ -34,17 +35,16 @@ def run_on(target: str, budget: str, name: str | None, format: str, out: Path | 
     from runtrue import targets
     from runtrue.cli import checking
 
-    if name not in OF_TASKS:
+    if name is None or name not in OF_TASKS:
         return fail(f"--task goes with {', '.join(OF_TASKS)}, not with {name or 'the list of experiments'}")
     if settings:
         return fail(f"--{', --'.join(settings)} set up the experiment's own network: leave out what --task brings")
 
     def work() -> int:
-        from runtrue.lab import own_rates
-
+        own = importlib.import_module(OF_TASKS[name])
         with redirect_stdout(sys.stderr):  # what the user's own code prints must not mix with JSON
-            result = own_rates.run(targets.load(target), name=target, budget=checking.seconds(budget))
-        return show("learning-rates", result, format, out)
+            result = own.run(targets.load(target), name=target, budget=checking.seconds(budget))
+        return show(name, result, format, out)
 
     return checking.guarded(work)
 

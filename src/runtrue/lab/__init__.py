@@ -21,6 +21,8 @@ EXPERIMENTS: dict[str, str] = {
     "learning-rates": "Four rates, four curves: the loss rises at a very high rate, sticks at a high one, creeps at a low one.",
     "penalty": "A penalty on the weights raises the first loss by what one computes by hand; a small one lets the loss fall.",
     "depth": "Plain networks get worse with depth, residual ones do not: a bridge carries the signal that comes back.",
+    "regularization": "L1 gives noise no weight, L2 shrinks all, max-norm bounds each unit; the strength has to be chosen.",
+    "batchnorm": "Batch normalization lets gradients flow, allows higher rates and worse first weights, and costs time.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""
 

@@ -8,14 +8,13 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from runtrue import batches, init
+from runtrue import batches, init, norms
 from runtrue.findings import Finding, Remedy
 from runtrue.init.passes import as_found
 from runtrue.measure import Measurements
 from runtrue.remedies.registry import remedy
 from runtrue.remedies.wiring import optimizing_all
 from runtrue.sandbox import Sandbox
-from runtrue.surgery import core
 from runtrue.tape import Tape, record
 from runtrue.task import Task, forward, split
 
@@ -69,37 +68,23 @@ def normalize(finding: Finding, measured: Measurements, box: Sandbox) -> Iterato
     layers = [
         r for r in measured.start.layers[:-1] if r.kind in ("linear", "conv") and r.activation and not r.normalized
     ]
-    names = tuple(r.layer for r in layers if isinstance(_module(box.model, r.layer), tuple(kind for kind, _ in NORMS)))
+    names = tuple(
+        r.layer for r in layers if isinstance(_module(box.model, r.layer), tuple(kind for kind, _ in norms.NORMS))
+    )
     if not names or measured.data.batch_size < 4 or any(r.calls > 1 for r in layers):
         return
-    code = (
-        f"for name in {names!r}:\n"
-        "    layer = model.get_submodule(name)\n"
-        "    norm = nn.BatchNorm1d(layer.out_features) if isinstance(layer, nn.Linear) else nn.BatchNorm2d(layer.out_channels)\n"
-        '    parent, _, child = name.rpartition(".")\n'
-        "    setattr(model.get_submodule(parent), child, nn.Sequential(layer, norm))"
+    yield Remedy(
+        f"BatchNorm in front of {len(names)} activations",
+        False,
+        norms.code(names),
+        lambda task: _with_norms(task, names),
     )
-    yield Remedy(f"BatchNorm in front of {len(names)} activations", False, code, lambda task: _with_norms(task, names))
-
-
-NORMS = (
-    (nn.Linear, nn.BatchNorm1d),
-    (nn.Conv1d, nn.BatchNorm1d),
-    (nn.Conv2d, nn.BatchNorm2d),
-    (nn.Conv3d, nn.BatchNorm3d),
-)
 
 
 def _with_norms(task: Task, names: tuple[str, ...]) -> Task:
     """Each named layer followed by a batch normalization; an optimizer that is built already is told of the new parameters."""
-    model = core(task.model)
-    for name in names:
-        layer = model.get_submodule(name)
-        weight = layer.weight
-        assert isinstance(weight, nn.Parameter)
-        norm = next(norm for kind, norm in NORMS if isinstance(layer, kind))(len(weight)).to(weight.device)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, nn.Sequential(layer, norm))
+    assert isinstance(task.model, nn.Module)
+    norms.insert(task.model, names)
     return optimizing_all(task) if isinstance(task.optimizer, Optimizer) else task
 
 
