@@ -20,6 +20,8 @@ EXPERIMENTS: dict[str, str] = {
     "init": "The spread of the initial weights decides whether a deep network's signal dies, saturates or comes through.",
     "learning-rates": "Four rates, four curves: the loss rises at a very high rate, sticks at a high one, creeps at a low one.",
     "penalty": "A penalty on the weights raises the first loss by what one computes by hand; a small one lets the loss fall.",
+    "dropout": "Dropout keeps a network from memorising, and one pass without it stands for the mean of many networks.",
+    "overfit": "A sound network without regularisation memorises a few hundred images; with a bug it does not.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""
 
