@@ -23,6 +23,8 @@ EXPERIMENTS: dict[str, str] = {
     "depth": "Plain networks get worse with depth, residual ones do not: a bridge carries the signal that comes back.",
     "regularization": "L1 gives noise no weight, L2 shrinks all, max-norm bounds each unit; the strength has to be chosen.",
     "batchnorm": "Batch normalization lets gradients flow, allows higher rates and worse first weights, and costs time.",
+    "dropout": "Dropout keeps a network from memorising, and one pass without it stands for the mean of many networks.",
+    "overfit": "A sound network without regularisation memorises a few hundred images; with a bug it does not.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""
 

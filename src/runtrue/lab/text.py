@@ -26,10 +26,13 @@ SHORT = {
     "data_end_spread": "spread",
     "gone_fraction": "gone",
     "by_hand": "added",
+    "all_right_after": "0 after",
 }
+SHARES = ("fraction", "accuracy", "error", "gap", "agreement")
+"""Endings of the names of readings that are shares: they are shown as percentages."""
 GAP = 3
 """Columns between two tables."""
-ASCII = str.maketrans({"²": "^2", "√": "sqrt ", "–": "-", "…": "..."})
+ASCII = str.maketrans({"²": "^2", "√": "sqrt ", "–": "-", "…": "...", "±": "+/-"})
 HIDDEN = (
     "data_end_by_seed",
     "raised",
@@ -40,6 +43,8 @@ HIDDEN = (
     "end_by_seed",
     "reason",
     "claimed",
+    "lowest_error",
+    "noted",
 )
 """Readings of a row that the text leaves to the JSON."""
 
@@ -117,10 +122,15 @@ def table(name: str, rows: Sequence[Row], console: Console) -> Table:
     made = Table(title=Text(name, "bold"), title_justify="left", box=lines, padding=(0, 1, 0, 0), pad_edge=False)
     cut: Literal["ellipsis", "crop"] = "ellipsis" if writes_unicode(console) else "crop"
     for key in columns:
-        made.add_column(SHORT.get(key, label(key)), justify="right", no_wrap=True, overflow=cut)
+        made.add_column(shown(heading(key), console), justify="right", no_wrap=True, overflow=cut)
     for row in rows:
         made.add_row(*(shown(cell(key, row.get(key)), console) for key in columns))
     return made
+
+
+def heading(key: str) -> str:
+    """A column's name; a spread stands beside what it is the spread of."""
+    return SHORT.get(key, "±" if key.endswith("_spread") else label(key))
 
 
 def writes_unicode(console: Console) -> bool:
@@ -140,7 +150,7 @@ def cell(key: str, value: Any) -> str:
         return UNKNOWN if value is None else str(value)
     if isinstance(value, int):
         return str(value)
-    return percent(value, 1) if key.endswith("fraction") else short(value, 3 if key == "std" else 2)
+    return percent(value, 1) if key.removesuffix("_spread").endswith(SHARES) else short(value, 3 if key == "std" else 2)
 
 
 def percent(value: float, digits: int) -> str:

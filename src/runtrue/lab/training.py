@@ -29,11 +29,19 @@ LIMITS = {
     "depth": (1, 50),
     "width": (2, 2000),
     "steps": (20, 20_000),
+    "epochs": (3, 2000),
     "batch_size": (1, 3000),
     "seeds": (1, 100),
     "seed": (0, 2**31 - 200),
 }
 """Smallest and largest value of each number."""
+
+
+def chosen(
+    given: Mapping[str, int | None], ordinary: Mapping[str, int], larger: Mapping[str, int], full: bool
+) -> dict[str, Any]:
+    """What the caller gave; where that is None, the ordinary setting, or with `full` the larger one."""
+    return {name: (larger if full else ordinary)[name] if value is None else value for name, value in given.items()}
 
 
 def validate(settings: Mapping[str, Any]) -> None:
