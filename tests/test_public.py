@@ -26,7 +26,7 @@ OPTIONS = {
     "check": [
         "target", "--budget", "--only", "--skip", "--fix", "--format", "--out", "--seed", "--device", "--list", "--explain",
     ],
-    "lab": ["name", "--format", "--out", "--seeds", "--data", "--depth", "--width", "--task", "--budget"],
+    "lab": ["name", "--format", "--out", "--seeds", "--data", "--depth", "--width", "--full", "--task", "--budget"],
 }  # fmt: skip
 
 PARTS = ["model", "train", "val", "loss", "optimizer", "metric", "step", "epochs", "batch_size"]
