@@ -19,14 +19,14 @@ from runtrue.cli.app import CheckFormat, Format, app
 
 NAMES = [
     "Finding", "Outcome", "Remedy", "Report", "Task", "TaskError", "Treatment",
-    "check", "fix", "init", "lab", "nets",
+    "check", "fix", "init", "lab", "nets", "train",
 ]  # fmt: skip
 
 OPTIONS = {
     "check": [
         "target", "--budget", "--only", "--skip", "--fix", "--format", "--out", "--seed", "--device", "--list", "--explain",
     ],
-    "lab": ["name", "--format", "--out", "--seeds", "--data", "--depth", "--width", "--task", "--budget"],
+    "lab": ["name", "--format", "--out", "--seeds", "--data", "--depth", "--width", "--full", "--task", "--budget"],
 }  # fmt: skip
 
 PARTS = ["model", "train", "val", "loss", "optimizer", "metric", "step", "epochs", "batch_size"]

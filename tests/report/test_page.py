@@ -12,7 +12,20 @@ import pytest
 import report_samples as samples
 
 from runtrue.report.html import notebook_fragment, page, write_page
-from runtrue.report.page import Block, Chart, Code, Facts, Fold, Prose, Section, Table, render_page
+from runtrue.report.page import (
+    Block,
+    Chart,
+    Code,
+    Facts,
+    Fold,
+    Link,
+    Prose,
+    Section,
+    Table,
+    Tag,
+    render_fragment,
+    render_page,
+)
 
 LOADS = {"src", "href", "srcset", "data", "action", "poster", "xlink:href"}
 
@@ -93,6 +106,21 @@ def test_every_kind_of_block_is_shown_and_escaped() -> None:
     html = render_page(evil, subtitle=evil, status="neutral", status_text=evil, status_detail=evil, blocks=blocks)
     assert evil not in html and html.count("&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;") >= 14
     assert '<td class="number">1.5</td>' in html and '<td class="number">nan</td>' in html
+
+
+def test_a_cell_may_lead_to_a_section_or_be_a_tag_and_is_escaped() -> None:
+    table = Table(["a", "b"], [[Link("<go>", "there"), Tag("<held>", "good")]])
+    html = render_page("p", blocks=[table, Section("There", [Prose("words")], id="there")])
+    assert '<td><a href="#there">&lt;go&gt;</a></td>' in html
+    assert '<td><span class="tag good">&lt;held&gt;</span></td>' in html
+    still = render_fragment("p", status="good", status_text="s", blocks=[table])
+    assert "<td>&lt;go&gt;</td>" in still, "a cell of a notebook has no anchors"
+
+
+def test_the_contents_can_be_left_out() -> None:
+    sections = [Section(name, [Prose("words")], id=name) for name in ("a", "b", "c")]
+    assert "<nav" in render_page("p", blocks=sections)
+    assert "<nav" not in render_page("p", blocks=sections, contents=False)
 
 
 def test_a_page_without_charts_carries_no_chart_library() -> None:

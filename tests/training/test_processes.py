@@ -16,8 +16,8 @@ import torch
 
 pytest.importorskip("pytorch_lightning")
 
-from runtrue.training.folder import RunFolder  # noqa: E402
-from runtrue.training.weights import load  # noqa: E402
+from runtrue.training.folder import RunFolder
+from runtrue.training.weights import load
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +38,9 @@ def data():
     return pair(1200, 0), pair(203, 1)
 """
 CONFIG: dict[str, Any] = {
-    "net": "mlp:32x2", "data": "mine.py:data", "epochs": 4, "batch_size": 24, "lr": 0.05, "augment": "crop:1,flip", "check": False,
-    "precision": "32", "logger": "none", "checkpoint_every": 7, "dropout": 0.2, "norm": "none", "l1": 1e-5, "max_norm": 3.0,
+    "net": "mlp:32x2", "data": "mine.py:data", "epochs": 4, "batch_size": 24, "lr": 0.05, "augment": "crop:1,flip",
+    "check": False, "precision": "32", "logger": "none", "checkpoint_every": 7, "dropout": 0.2, "norm": "none",
+    "l1": 1e-5, "max_norm": 3.0,
 }  # fmt: skip
 
 
@@ -57,7 +58,9 @@ def command(place: Path, *arguments: str, **settings: Any) -> list[str]:
 
 def ran(place: Path, *arguments: str, **settings: Any) -> RunFolder:
     """The folder of a run that came to its end."""
-    call = command(place, *arguments, **settings) if "--resume" not in arguments else command(place)[:-1] + list(arguments)
+    call = (
+        command(place, *arguments, **settings) if "--resume" not in arguments else command(place)[:-1] + list(arguments)
+    )
     done = subprocess.run(call, cwd=place, env=surroundings(), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return RunFolder(place / arguments[-1])
@@ -80,7 +83,9 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_it_ends_like_an_uninterrup
     whole = ran(place, "--run", "whole")
     killed = RunFolder(place / "killed")
     resumed = 0
-    process = subprocess.Popen(command(place, "--run", "killed"), cwd=place, env=surroundings(), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(place, "--run", "killed"), cwd=place, env=surroundings(), stderr=subprocess.DEVNULL
+    )
     seen: set[int] = set()
     while process.poll() is None:
         steps = {step for step, _ in killed.saved()} if killed.checkpoints.is_dir() else set()

@@ -99,7 +99,7 @@ def check(
 @app.command()
 def lab(
     name: Annotated[
-        str | None, typer.Argument(help="The experiment; without it, all are listed.", show_default=False)
+        str | None, typer.Argument(help="The experiment, or `all`; without it, all are listed.", show_default=False)
     ] = None,
     format: Annotated[CheckFormat, typer.Option(help="What to print.")] = CheckFormat.text,
     out: Out = None,
@@ -107,6 +107,7 @@ def lab(
     data: Annotated[str | None, typer.Option(help="gaussian or fashion-mnist.", show_default=False)] = None,
     depth: Annotated[int | None, typer.Option(help="Hidden layers.", show_default=False)] = None,
     width: Annotated[int | None, typer.Option(help="Units a layer.", show_default=False)] = None,
+    full: Annotated[bool, typer.Option("--full", help="The larger setting of an experiment that has one.")] = False,
     task: Annotated[
         str | None,
         typer.Option(
@@ -122,7 +123,7 @@ def lab(
     """
     from runtrue.cli import laboratory
 
-    given = {"seeds": seeds, "data": data, "depth": depth, "width": width}
+    given = {"seeds": seeds, "data": data, "depth": depth, "width": width, "full": full or None}
     settings = {key: value for key, value in given.items() if value is not None}
     if task is not None:
         raise typer.Exit(laboratory.run_on(task, budget, name, format.value, out, **settings))

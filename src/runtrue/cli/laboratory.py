@@ -1,10 +1,11 @@
-"""`runtrue lab`: list the experiments, or run one and show it."""
+"""`runtrue lab`: list the experiments, run one and show it, or run all and write the gallery."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 OF_TASKS = {"learning-rates": "runtrue.lab.own_rates", "batchnorm": "runtrue.lab.batchnorm_own"}
 """Experiments that can be run on a task of the user's, and the modules whose function `run` does that."""
+ALL = "all"
+"""The name that stands for every experiment."""
 
 
 def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int:
@@ -23,11 +26,51 @@ def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int
     if name is None:
         print(lab.listing())
         return 0
+    if name == ALL:
+        return run_all(format, out, **settings)
     try:
         result = lab.run(name, **settings)
     except (ValueError, TypeError) as error:
         return fail(str(error))
     return show(name, result, format, out)
+
+
+def run_all(format: str, out: Path | None, **settings: Any) -> int:
+    """Every experiment, a line for each as it ends, and one page. Exit code: 0 all ran, 1 one failed, 2 the call is wrong.
+
+    The page is written anew after each: what was measured is kept if the process is ended half-way.
+    """
+    from runtrue.lab import gallery
+
+    try:
+        entries = gallery.each(lab.EXPERIMENTS, settings)
+    except (ValueError, TypeError) as error:
+        return fail(str(error))
+    page = out or Path(f"runtrue-lab-{ALL}.html")
+    found = gallery.Gallery((), tuple(lab.EXPERIMENTS))
+    try:
+        for entry in entries:
+            found = replace(found, entries=(*found.entries, entry))
+            tell(str(entry), format)
+            if format != "json":
+                found.to_html(page)
+        with to_a_reader():
+            if format == "json":
+                write_or_print(found.to_json(), out)
+            else:
+                print(page if format == "html" else f"page: {page}")
+    except OSError as error:
+        return cannot_write(error, page)
+    return 1 if found.failed else 0
+
+
+def tell(line: str, format: str) -> None:
+    """At once, to stdout, or to stderr where stdout is for the JSON or for the place of the page."""
+    if format == "text":
+        with to_a_reader():
+            print(line)
+    else:
+        print(line, file=sys.stderr)
 
 
 def run_on(target: str, budget: str, name: str | None, format: str, out: Path | None, **settings: Any) -> int:

@@ -10,5 +10,6 @@ from runtrue.datasets.loader import Loader
 from runtrue.datasets.tensors import from_tensors
 
 __all__ = [
-    "CLASSES", "MEAN", "SIDE", "STD", "Augment", "DataError", "Images", "Loader", "Skipped", "Split", "fashion_mnist", "from_tensors", "load",
+    "CLASSES", "MEAN", "SIDE", "STD", "Augment", "DataError", "Images", "Loader", "Skipped", "Split", "fashion_mnist",
+    "from_tensors", "load",
 ]  # fmt: skip

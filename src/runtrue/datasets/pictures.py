@@ -127,7 +127,7 @@ def _upright(square: Image, image: Image) -> Image:
         orientation = image.getexif().get(ORIENTATION)
     except Exception:  # noqa: BLE001  whatever is wrong with them, the picture itself is there
         return square
-    turn = TURNS.get(orientation)
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
     return square.transpose(Transpose[turn]) if turn else square
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from runtrue.datasets.images import DataError, Images, Split, gathered
 

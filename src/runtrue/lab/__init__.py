@@ -9,12 +9,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runtrue.lab.experiment import Experiment
+    from runtrue.lab.gallery import Gallery
 
-__all__ = ["EXPERIMENTS", "listing", "run"]
+__all__ = ["EXPERIMENTS", "listing", "run", "run_all"]
 
 EXPERIMENTS: dict[str, str] = {
     "init": "The spread of the initial weights decides whether a deep network's signal dies, saturates or comes through.",
@@ -36,10 +39,34 @@ def run(name: str, **settings: Any) -> Experiment:
     name or a setting out of its limits, TypeError for a setting that the experiment does not have. The random state of the
     process is left as it is.
     """
+    known = settings_of(name)
+    if unknown := [setting for setting in settings if setting not in known]:
+        raise TypeError(f"{name} has no setting {' or '.join(unknown)}; it has {', '.join(known)}")
+    return _runner(name)(**settings)
+
+
+def run_all(**settings: Any) -> Gallery:
+    """Run every experiment, one after the other, and return what came of each: `.held`, `.entries`, `.to_html(path)`.
+
+    `settings` are passed on to each of them. An experiment that fails is an entry with its error, and the others run still.
+    Raises TypeError, before anything runs, for a setting that not every experiment has.
+    """
+    from runtrue.lab.gallery import gallery
+
+    return gallery(EXPERIMENTS, settings)
+
+
+def settings_of(name: str) -> tuple[str, ...]:
+    """What can be set of the experiment `name`. Raises ValueError if there is none of that name."""
+    return tuple(inspect.signature(_runner(name)).parameters)
+
+
+def _runner(name: str) -> Callable[..., Experiment]:
+    """The function that runs the experiment `name`. Raises ValueError if there is none."""
     if name not in EXPERIMENTS:
         raise ValueError(f"no experiment is called {name!r}; there is: {', '.join(EXPERIMENTS)}")
-    experiment: Experiment = importlib.import_module(f"runtrue.lab.{name.replace('-', '_')}").run(**settings)
-    return experiment
+    runner: Callable[..., Experiment] = importlib.import_module(f"runtrue.lab.{name.replace('-', '_')}").run
+    return runner
 
 
 def listing() -> str:

@@ -12,17 +12,19 @@ from runtrue.report.page import render_fragment, render_page
 
 def page(experiment: Experiment) -> str:
     """The whole page as text: verdict, claim, the main figure, what was claimed and found, a section a series, settings."""
-    settings = Section(
-        "Settings", [Facts({name: said(value) for name, value in experiment.settings.items()})], id="settings"
-    )
     return render_page(
         experiment.title,
         subtitle=experiment.claim,
         status=tone(experiment),
         status_text=headline(experiment),
         status_detail=f"Experiment {experiment.experiment}: {experiment.notes_code} of the training notes.",
-        blocks=[*experiment.draw(experiment), settings],
+        blocks=[*experiment.draw(experiment), settings_section(experiment)],
     )
+
+
+def settings_section(experiment: Experiment) -> Section:
+    facts = Facts({name: said(value) for name, value in experiment.settings.items()})
+    return Section("Settings", [facts], id="settings")
 
 
 def part_section(part: Judgement, heading: str, claim: str) -> Section:

@@ -28,8 +28,17 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A cell of a table that leads to the section with this anchor, on the same page."""
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table that scrolls in its own box. Numbers are shown with four digits and set flush right."""
+    """A table that scrolls in its own box. Numbers are shown with four digits and set flush right; a cell may be a `Link` or
+    a `Tag`."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]

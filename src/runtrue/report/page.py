@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runtrue.findings import plain
-from runtrue.report.blocks import Block, Chart, Code, Facts, Fold, Prose, Section, Stat, Stats, Table, Tag, Tone
+from runtrue.report.blocks import Block, Chart, Code, Facts, Fold, Link, Prose, Section, Stat, Stats, Table, Tag, Tone
 from runtrue.report.charts import inline_svg
 from runtrue.report.numbers import clean, is_number, one_line, shown
 from runtrue.report.theme import ready
@@ -26,6 +26,7 @@ __all__ = [
     "Code",
     "Facts",
     "Fold",
+    "Link",
     "Prose",
     "Section",
     "Stat",
@@ -45,8 +46,10 @@ def render_page(
     status_text: str = "",
     status_detail: str = "",
     blocks: Sequence[Block] = (),
+    contents: bool = True,
 ) -> str:
-    """A whole page. `status` colours the banner that `status_text` stands in, `status_detail` the line under it."""
+    """A whole page. `status` colours the banner that `status_text` stands in, `status_detail` the line under it.
+    `contents`: list the sections that have an anchor at the head, if there are more than two."""
     return (
         environment()
         .get_template("page.html.j2")
@@ -57,7 +60,7 @@ def render_page(
             status_text=status_text,
             status_detail=status_detail,
             blocks=blocks,
-            contents=[block for block in blocks if isinstance(block, Section) and block.id],
+            contents=[block for block in blocks if contents and isinstance(block, Section) and block.id],
             vega=vega_bundle() if has_chart(blocks) else None,
         )
     )
@@ -96,6 +99,8 @@ def environment() -> Environment:
         "chart_svg": chart_svg,
     }
     made.tests["number"] = is_number
+    made.tests["link"] = lambda cell: isinstance(cell, Link)
+    made.tests["tag"] = lambda cell: isinstance(cell, Tag)
     return made
 
 

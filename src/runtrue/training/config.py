@@ -47,7 +47,7 @@ class Config:
     decay: str = "cosine"
     decay_every: int = 20
     decay_factor: float = 0.8
-    decay_rate: float = 0.1
+    decay_rate: float | None = None
     decay_per: str = "epoch"
     warmup: float = 0.0
     init: str = "auto"
@@ -159,7 +159,7 @@ def _typed(name: str, value: Any) -> Any:
     if not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool"):
         words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}[kind]
         raise ConfigError(f"{name} must be {words}, got {value!r}")
-    return float(value) if kind == "float" else value
+    return float(value) if isinstance(value, (int, float)) and kind == "float" else value
 
 
 def read(path: Path) -> Config:

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from torch import nn
 
 from runtrue.training.config import Config
@@ -25,10 +24,6 @@ def is_first() -> bool:
         if (said := os.environ.get(name)) is not None and said.isdigit():
             return int(said) == 0 and os.environ.get("NODE_RANK", "0") == "0"
     return os.environ.get("NODE_RANK", "0") == "0"
-
-
-def rank(trainer: pl.Trainer) -> int:
-    return int(trainer.global_rank)
 
 
 def settled(folder: RunFolder) -> Config:

@@ -23,11 +23,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runtrue import __version__
 from runtrue.findings import plain
 from runtrue.training.config import Config, ConfigError, read, written
 
-PACKAGES = ("torch", "pytorch-lightning", "numpy", "safetensors", "pillow")
+PACKAGES = ("runtrue", "torch", "pytorch-lightning", "numpy", "safetensors", "pillow")
 CHECKPOINT = re.compile(r"step=(\d+)\.ckpt$")
 
 
@@ -139,7 +138,7 @@ def new_folder(root: Path, name: str) -> Path:
 def surroundings() -> dict[str, Any]:
     """With what a run ran: versions, machine, command, and the revision of the folder it was started in."""
     installed = {one.name: one.version for one in metadata.distributions()}
-    versions = {"runtrue": __version__, "python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     versions |= {package: installed[package] for package in PACKAGES if package in installed}
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {"versions": versions, "system": system, "git": revision(), "command": sys.argv}

@@ -80,6 +80,7 @@ class Training(pl.LightningModule):
     def configure_model(self) -> None:
         """Called by Lightning in every process, once it is known how many there are."""
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and not self.sharded:
+            assert self.device_mesh is not None
             distribution.shard(self.net, self.device_mesh["data_parallel"])
             self.sharded = True
 

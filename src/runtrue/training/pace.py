@@ -84,7 +84,7 @@ def measured(net: nn.Module, batch: tuple[Tensor, Tensor], ways: Sequence[Way]) 
 
 def prepared(net: nn.Module, way: Way) -> nn.Module:
     net.train()
-    return net.to(memory_format=torch.channels_last) if way.channels_last else net
+    return net.to(memory_format=torch.channels_last) if way.channels_last else net  # type: ignore[call-overload]
 
 
 def step_seconds(net: nn.Module, batch: tuple[Tensor, Tensor], way: Way) -> float:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ def network_of(config: Config, images: Images, net: Any = None) -> nn.Module:
     if net is None and is_target(config.net):
         net = targets.named(config.net)
     if net is None:
-        norm = None if config.norm == "none" else "batch"
+        norm: Literal["batch"] | None = None if config.norm == "none" else "batch"
         try:
             made = nets.named(config.net, **known, norm=norm, dropout=config.dropout)
         except ValueError as error:
@@ -122,14 +122,24 @@ def augment_of(config: Config, images: Images) -> Augment:
 
 
 def loaders_of(
-    config: Config, images: Images, *, rank: int = 0, world: int = 1, channels_last: bool = False
+    config: Config,
+    images: Images,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    channels_last: bool = False,
+    device: torch.device | str = "cpu",
 ) -> tuple[Loader, Loader]:
-    """To train with, augmented and in random order, and to validate with. A batch is that of all processes together."""
+    """To train with, augmented and in random order, and to validate with; the images are kept on the device.
+
+    A batch is that of all processes together. Raises ConfigError if it cannot be divided among them.
+    """
     if config.batch_size % world:
         raise ConfigError(
-            f"batch_size {config.batch_size} is the batch of all {world} processes together: it must be a multiple of {world}"
+            f"batch_size is that of all {world} processes together: it must be a multiple of {world}, got {config.batch_size}"
         )
-    each = {"mean": images.mean, "std": images.std, "channels_last": channels_last, "rank": rank, "world": world}
+    each: dict[str, Any] = {"mean": images.mean, "std": images.std, "rank": rank, "world": world}
+    each |= {"channels_last": channels_last, "device": device}
     own = min(config.batch_size, len(images.train)) // world
     if not own:
         raise ConfigError(f"{len(images.train)} images are too few for {world} processes")
@@ -157,9 +167,9 @@ def optimizer_of(config: Config, net: nn.Module) -> Optimizer:
     return optimizers.named(config.optimizer, found, lr=config.lr, momentum=config.momentum)
 
 
-def task_of(config: Config, images: Images, net: nn.Module) -> Task:
+def task_of(config: Config, images: Images, net: nn.Module, device: str = "cpu") -> Task:
     """The training as a task to be checked: the same network, data and optimizer, and regularization as part of the loss."""
-    train, val = loaders_of(config, images)
+    train, val = loaders_of(config, images, device=device)
     loss = nn.CrossEntropyLoss()
 
     def step(model: nn.Module, batch: Any) -> Tensor:

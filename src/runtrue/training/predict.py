@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtrue import datasets
-from runtrue.datasets import Skipped
+from runtrue.datasets import Loader, Skipped, Split, pictures
 from runtrue.training import weights
 from runtrue.training.config import ConfigError
 from runtrue.training.folder import RunFolder
@@ -49,11 +48,24 @@ def predict(run: Path, images: Sequence[Path], *, top: int = 3, net: nn.Module |
     paths = list(files(images))
     if not paths:
         raise ConfigError(f"there is no image in {', '.join(map(str, images))}")
-    pixels, kept, skipped = datasets.decode(paths, size=told.size, channels=told.channels)
-    inputs = datasets.normalize(pixels, told.mean, told.std)
-    found = [weights.probabilities(network, part) for part in inputs.split(AT_ONCE)]
-    rows = torch.cat(found) if found else torch.empty(0, len(told.classes))
-    return Predictions(tuple(ranked(path, row, told.classes, top) for path, row in zip(kept, rows)), tuple(skipped))
+    read, places, skipped = pictures.read(paths, told.side)
+    pixels = as_trained(torch.from_numpy(read), told.channels)
+    rows: list[Tensor] = []
+    if places:
+        loader = Loader(Split(pixels, torch.zeros(len(pixels))), AT_ONCE, mean=told.mean, std=told.std, shuffle=False)
+        rows = [row for inputs, _ in loader for row in weights.probabilities(network, inputs)]
+    found = tuple(ranked(paths[place], row, told.classes, top) for place, row in zip(places, rows, strict=True))
+    return Predictions(found, tuple(skipped))
+
+
+def as_trained(pixels: Tensor, channels: int) -> Tensor:
+    """(N, 3, H, W) -> (N, channels, H, W): grey levels by the weights of ITU-R BT.601 where the network saw grey images."""
+    if channels == 3:
+        return pixels
+    if channels != 1:
+        raise ConfigError(f"the network takes {channels} channels; images in files have 1 or 3")
+    luma = torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
+    return (pixels.float() * luma).sum(1, keepdim=True).round().to(torch.uint8)
 
 
 def ranked(path: Path, row: Tensor, names: Sequence[str], top: int) -> Prediction:

@@ -109,6 +109,7 @@ def _run(asked: Asked) -> Trained:
 def prepared(asked: Asked, images: Images, net: nn.Module) -> Config:
     """What has to be settled before the first step: no fault in sight, and the fastest way. Written into the folder."""
     config, folder = asked.config, asked.folder
+    net.to(accelerator())
     folder.write_facts(status="started", started=time.time(), seed=config.seed, **surroundings())
     if config.check:
         check(asked, images, net)
@@ -126,7 +127,7 @@ def prepared(asked: Asked, images: Images, net: nn.Module) -> Config:
 def check(asked: Asked, images: Images, net: nn.Module) -> None:
     """N3.1, N3.2: a short check of this very training. Raises UntrainableError if it finds a fault."""
     report = diagnosis.check(
-        task_of(asked.config, images, net),
+        task_of(asked.config, images, net, accelerator()),
         budget=asked.config.check_seconds,
         seed=asked.config.seed,
         name=asked.config.net,
@@ -141,18 +142,12 @@ def check(asked: Asked, images: Images, net: nn.Module) -> None:
 
 
 def settle(config: Config, images: Images, net: nn.Module) -> Pace:
-    device = accelerator(config)
-    batch = normalized(images.train, images, config.batch_size)
-    ways = candidates(net, config.precision, config.channels_last if batch[0].dim() == 4 else False)
-    if len(ways) == 1:
-        return Pace(ways[0], {})
-    on_device = net.to(device) if device != "cpu" else net
-    pace = fastest(on_device, (batch[0].to(device), batch[1].to(device)), ways)
-    net.to("cpu")
-    return pace
+    """The fastest way among those that the settings leave open."""
+    inputs, labels = (part.to(accelerator()) for part in normalized(images.train, images, config.batch_size))
+    return fastest(net, (inputs, labels), candidates(net, config.precision, config.channels_last))
 
 
-def accelerator(config: Config) -> str:
+def accelerator() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -160,17 +155,17 @@ def fit(asked: Asked, images: Images, net: nn.Module, checkpoint: Path | None) -
     config, folder = asked.config, asked.folder
     way = Way(config.precision, bool(config.channels_last))
     if way.channels_last:
-        net.to(memory_format=torch.channels_last)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainer = pl.Trainer(
         default_root_dir=folder.path,
         max_epochs=config.epochs,
-        accelerator="gpu" if accelerator(config) == "cuda" else "cpu",
+        accelerator="gpu" if accelerator() == "cuda" else "cpu",
         devices=config.devices,
         num_nodes=config.nodes,
         strategy=distribution.strategy(config),
         precision="bf16-mixed" if way.precision == "bf16" else "32-true",
         gradient_clip_val=config.clip,
-        sync_batchnorm=config.devices * config.nodes > 1 and accelerator(config) == "cuda",
+        sync_batchnorm=config.devices * config.nodes > 1 and accelerator() == "cuda",
         callbacks=list(checkpoints(folder, config.checkpoint_every)),
         logger=logger(config, folder),
         num_sanity_val_steps=0,
@@ -178,10 +173,10 @@ def fit(asked: Asked, images: Images, net: nn.Module, checkpoint: Path | None) -
         enable_model_summary=False,
         enable_progress_bar=asked.progress,
     )
-    world = config.devices * config.nodes
     train, val = loaders_of(
-        config, images, rank=distribution.rank(trainer), world=world, channels_last=way.channels_last
-    )
+        config, images, rank=int(trainer.global_rank), world=config.devices * config.nodes,
+        channels_last=way.channels_last, device=trainer.strategy.root_device,
+    )  # fmt: skip
     module = Training(net, recipe_of(config, len(train)), folder.add_epoch)
     trainer.fit(module, Resumable(train, module), val, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:

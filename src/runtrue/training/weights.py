@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ FORM = 1  # of what stands beside the tensors
 
 @dataclass(frozen=True)
 class Described:
-    """What stands beside the tensors. size: (H, W); mean, std: per channel, of values from 0 to 1."""
+    """What stands beside the tensors. side: of the images, in pixels; mean, std: per channel, of values from 0 to 1."""
 
     net: str
     norm: str
@@ -29,14 +29,14 @@ class Described:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: int
-    size: tuple[int, int]
+    side: int
     data: str
 
     @classmethod
     def of(cls, config: Config, images: Images) -> Described:
         return cls(
             config.net, config.norm, config.dropout, tuple(images.classes), tuple(images.mean), tuple(images.std),
-            images.channels, tuple(images.size), config.data,
+            images.channels, max(images.size), config.data,
         )  # fmt: skip
 
 
@@ -65,15 +65,17 @@ def load(path: Path) -> tuple[dict[str, Tensor], Described]:
         raise ConfigError(f"{path} is no safetensors file, or is damaged: {error}") from error
     if "runtrue" not in told:
         raise ConfigError(f"{path} has no labels and constants of runtrue: it was written by something else")
-    found = json.loads(told["runtrue"])
-    return state, Described(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+    found: dict[str, Any] = {}
+    for name, one in json.loads(told["runtrue"]).items():
+        found[name] = tuple(one) if isinstance(one, list) else one
+    return state, Described(**found)
 
 
 def network(state: dict[str, Tensor], told: Described, net: nn.Module | None = None) -> nn.Module:
     """The network with these weights, in evaluation mode."""
-    known: dict[str, Any] = {"classes": len(told.classes), "in_channels": told.channels, "size": max(told.size)}
+    known: dict[str, Any] = {"classes": len(told.classes), "in_channels": told.channels, "size": told.side}
     if net is None:
-        norm = None if told.norm == "none" else "batch"
+        norm: Literal["batch"] | None = None if told.norm == "none" else "batch"
         net = nets.named(told.net, **known, norm=norm, dropout=told.dropout)
     try:
         net.load_state_dict(state)
@@ -88,7 +90,7 @@ def of_target(told: Described) -> nn.Module | None:
         raise ConfigError(f"the run was given a network of a program ({told.net[7:]}): use predict(…, net=…) in Python")
     if not is_target(told.net):
         return None
-    known = {"classes": len(told.classes), "in_channels": told.channels, "size": max(told.size)}
+    known = {"classes": len(told.classes), "in_channels": told.channels, "size": told.side}
     found = targets.named(told.net)
     made: nn.Module = found if isinstance(found, nn.Module) else called(found, known, f"the network {told.net}")
     return made
