@@ -21,7 +21,7 @@ from runtrue.lab.depth_measure import agreement, sent_back
 from runtrue.lab.experiment import Experiment, Row
 from runtrue.report.blocks import Chart
 
-TINY: dict[str, Any] = {"seeds": 2, "depths": (14, 8), "images": 64, "epochs": 2, "batch_size": 16}
+TINY: dict[str, Any] = {"seeds": 2, "depths": (14, 8), "images": 32, "epochs": 2, "batch_size": 8}
 CODES = ["N5a", "N5b", "N5c", "N5d"]
 
 
@@ -46,15 +46,15 @@ def test_a_run_is_that_of_the_loop_by_hand(result: Experiment) -> None:
     torch.manual_seed(1)
     net = nets.resnet(8, in_channels=1)
     torch.set_rng_state(state)
-    images, labels = datasets.fashion_mnist(limit=64)
-    pooled = images.reshape(64, 1, 14, 2, 14, 2).mean((3, 5))
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    images, labels = datasets.fashion_mnist(limit=32)
+    pooled = images.reshape(32, 1, 14, 2, 14, 2).mean((3, 5))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1 * 8 / 128, momentum=0.9, weight_decay=1e-4)
     losses = []
     for epoch in range(2):
-        order = torch.randperm(64, generator=torch.Generator().manual_seed(10_007 + epoch))
-        for places in order.split(16):
+        order = torch.randperm(32, generator=torch.Generator().manual_seed(10_007 + epoch))
+        for places in order.split(8):
             for group in optimizer.param_groups:
-                group["lr"] = (0.1, 0.01)[epoch]
+                group["lr"] = (0.1 * 8 / 128, 0.01 * 8 / 128)[epoch]
             loss = F.cross_entropy(net(pooled[places]), labels[places])
             optimizer.zero_grad()
             loss.backward()

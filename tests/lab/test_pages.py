@@ -16,6 +16,7 @@ EXPERIMENTS: dict[str, tuple[int, dict[str, Any]]] = {
     "init": (13, {"seeds": 1}),
     "learning-rates": (1, {"seeds": 1, "steps": 240}),
     "penalty": (2, {"seeds": 1, "steps": 60, "width": 50}),
+    "depth": (5, {"seeds": 2, "depths": (8, 14), "images": 32, "epochs": 2, "batch_size": 8}),
     "own": (2, {"steps": 40}),
 }
 """Charts on the page, and settings for a short run, by name."""

@@ -21,15 +21,17 @@ OF_DEPTHS = ("#2a9d7c", BLUE, "#8f6fc9", ORANGE, RED, "#b08a1e", GREY)
 """By depth, the shallowest first; they begin again where there are more depths."""
 HEADINGS = {
     "depth": "layers",
-    "train_loss": "training loss",
-    "val_loss": "validation loss",
-    "train_error": "training error",
-    "val_error": "validation error",
-    "arrives": "gradient, first block over last",
-    "arrives_bare": "without normalisation",
-    "agreement": "agreement of batches",
+    "train_loss": "train loss",
+    "val_loss": "val loss",
+    "train_error": "train error",
+    "val_error": "val error",
+    "arrives": "gradient",
+    "arrives_bare": "no norm",
+    "agreement": "agreement",
 }
 """Columns of the tables: key of a row, and its heading."""
+PAPER_STEPS = 64_000
+"""He et al. 2015, section 4.2."""
 HEADS = {
     "N5a": "Plain networks",
     "N5b": "Residual networks",
@@ -61,11 +63,14 @@ class Line:
 
 def depth_blocks(experiment: Experiment) -> list[Block]:
     """What was learned by depth, the curves, then a section for each part of the claim, what came back, and the tables."""
-    series, seeds = experiment.series, count(experiment.settings["seeds"], "seed")
+    series, settings = experiment.series, experiment.settings
+    steps = settings["epochs"] * (settings["images"] // settings["batch_size"])
     learned = Chart(
         by_depth(series),
-        f"The training loss after {count(experiment.settings['epochs'], 'epoch')}, by the number of layers. Line: the mean of "
-        f"{seeds}; band: from the lowest to the highest.",
+        f"The training loss after {count(settings['epochs'], 'epoch')} of {count(settings['images'], 'image')}, which is "
+        f"{count(steps, 'step')}, by the number of layers. Line: the mean of {count(settings['seeds'], 'seed')}; band: from the "
+        f"lowest to the highest. The paper trains for {PAPER_STEPS:,} steps: far fewer show how soon a network begins to learn, "
+        "not where it ends.",
         f"The training loss ends {'; '.join(in_words(kind, rows) for kind, rows in series.items())}.",
     )
     return [
@@ -171,8 +176,9 @@ def backwards(curves: Sequence[Sequence[float]], scaled: bool = False) -> list[t
 
 def tables(experiment: Experiment) -> list[Block]:
     words = Prose(
-        f"Means of {count(experiment.settings['seeds'], 'seed')}, at the end of training; the last three columns are of the "
-        "untrained networks."
+        f"Means of {count(experiment.settings['seeds'], 'seed')}. Loss and error: at the end of training. The others are of the "
+        "untrained networks. Gradient: at the first block, over that at the last; no norm: the same without batch "
+        "normalisation. Agreement: mean cosine between batches."
     )
     return [words, *(numbers(kind, rows) for kind, rows in experiment.series.items())]
 

@@ -54,13 +54,15 @@ def worse(plain: Sequence[Row]) -> Judgement:
 
 def no_worse(residual: Sequence[Row], plain: Sequence[Row]) -> Judgement:
     best, last = best_before(residual), residual[-1]
+    lost, lost_plain = (rows[-1]["train_loss"] - best_before(rows)["train_loss"] for rows in (residual, plain))
     finest = min(residual, key=lambda row: known(row["val_error"]))
     return Judgement(
         "N5b",
         "Residual networks do not.",
         not above(last, best, "train_loss"),
-        f"{ends(residual)}. On the validation images {last['depth']} layers have an error of {last['val_error']:.1%} (without "
-        f"the bridge {plain[-1]['val_error']:.1%}); the lowest, {finest['val_error']:.1%}, is that of {finest['depth']} layers.",
+        f"{ends(residual)}; from the best to the deepest that is {lost:+.2g}, and without the bridge {lost_plain:+.2g}. On the "
+        f"validation images {last['depth']} layers have an error of {last['val_error']:.1%} (without the bridge "
+        f"{plain[-1]['val_error']:.1%}); the lowest, {finest['val_error']:.1%}, is that of {finest['depth']} layers.",
     )
 
 
@@ -80,7 +82,8 @@ def fades(plain: Sequence[Row], residual: Sequence[Row]) -> Judgement:
         held,
         f"in {deep['depth']} plain layers the gradient {trend} {times(deep['arrives'])} its size on its way from the last block "
         f"to the first, with the bridge to {times(bridged['arrives'])}. That is with batch normalisation, as they are trained; "
-        f"without it {times(deep['arrives_bare'])} arrives in plain layers and {times(bridged['arrives_bare'])} with the bridge.",
+        f"without it, {times(deep['arrives_bare'])} its size arrives through plain layers and {times(bridged['arrives_bare'])} "
+        "with the bridge.",
     )
 
 
