@@ -75,7 +75,7 @@ def run(
     settings |= {"batch_size": batch_size, "momentum": 0.9, "dropout": DROPOUT, "full": full}
     validate(settings)
     for name, most in MOST.items():
-        if not isinstance(settings[name], int) or not 1 <= settings[name] <= most:
+        if isinstance(settings[name], bool) or not isinstance(settings[name], int) or not 1 <= settings[name] <= most:
             raise ValueError(f"{name} must be a whole number from 1 to {most}, got {settings[name]!r}")
     series, curves = measured(settings)
     return Experiment(
