@@ -27,10 +27,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "nets",
         "datasets",
         "optimizers",
-        "groups",
         "budget",
     ),
-    ("init", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates", "norms"),
+    ("init", "groups", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates", "norms"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),

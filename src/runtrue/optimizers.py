@@ -12,7 +12,34 @@ from torch import nn
 from torch.optim import Optimizer
 
 DEFAULT_RATE = 1e-3  # Adam's own default (Kingma and Ba 2015, algorithm 1)
+BETA2 = 0.999  # the memory of Adam's squares, its own default (the same)
+NAMES = ("sgd", "momentum", "nesterov", "adamw", "adam")
+"""What `named` knows."""
 _OWN_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+
+
+def named(
+    name: str, groups: Iterable[Any], *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+) -> Optimizer:
+    """torch's optimizer of this name (N4.1) for these parameters or groups of parameters.
+
+    `sgd`: x += -α ∇. `momentum`: v = μ v - α ∇, x += v, v from 0. `nesterov`: the gradient is taken where the momentum will
+    have carried the weights, at x + μ v; torch keeps that point as the weights (Sutskever et al. 2013, eq. 3 and 4). torch
+    multiplies by α when it adds v: at a constant rate that is the same, and when the rate changes, so does the whole of the
+    next update. `adam` (Kingma and Ba 2015, algorithm 1) and `adamw` (Loshchilov and Hutter 2019, algorithm 2) take the
+    momentum as β₁. `weight_decay` is for groups that have none of their own: part of the gradient, but for `adamw`, where it is
+    decoupled. Raises ValueError for an unknown name.
+
+    >>> named("nesterov", nn.Linear(2, 1).parameters(), lr=0.1).defaults["nesterov"]
+    True
+    """
+    if name in ("adam", "adamw"):
+        kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+        return kind(groups, lr=lr, betas=(momentum, BETA2), weight_decay=weight_decay)
+    if name not in NAMES:
+        raise ValueError(f"there is no optimizer {name!r} here; there are: {', '.join(NAMES)}")
+    kept = 0.0 if name == "sgd" else momentum
+    return torch.optim.SGD(groups, lr=lr, momentum=kept, nesterov=name == "nesterov", weight_decay=weight_decay)
 
 
 def twin(optimizer: Optimizer, memo: dict[int, Any] | None = None) -> Optimizer:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from runtrue import lab
 from runtrue.lab import batchnorm, batchnorm_measure
-from runtrue.lab.batchnorm import RATES, SCALES, normed, row, thinned
+from runtrue.lab.batchnorm import normed, row, thinned
 from runtrue.lab.batchnorm_judge import (
     arrival,
     best,
@@ -35,16 +35,19 @@ from runtrue.lab.runs import Epoch, Run
 from runtrue.lab.training import CONSTANT
 
 TINY: dict[str, Any] = {
-    "data": "gaussian", "seeds": 1, "depth": 3, "width": 8, "batch_size": 100, "epochs": 1, "long": 2,
+    "data": "gaussian", "seeds": 1, "depth": 3, "width": 8, "batch_size": 50, "epochs": 1, "long": 2,
 }  # fmt: skip
+RATES, SCALES = (0.03, 0.1, 10.0), (0.1, 1.0)
 CODES = ["N1.6a", "N1.6b", "N1.6c", "N1.6d", "N1.6e", "N1.6f"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_rounds() -> Iterator[None]:
+def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batchnorm_measure, "ROUNDS", 10)
-        patch.setattr(batchnorm_measure, "WARMUP", 1)
+        patch.setattr(batchnorm_measure, "WARMUP", 0)
+        patch.setattr(batchnorm, "RATES", RATES)
+        patch.setattr(batchnorm, "SCALES", SCALES)
         yield
 
 

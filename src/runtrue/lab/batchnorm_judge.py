@@ -216,7 +216,7 @@ def speed(without: Sequence[float], normed: Sequence[float], ratio: float) -> Sp
     >>> slow, fast = [1 - 0.005 * step for step in range(100)], [1 - 0.01 * step for step in range(100)]
     >>> found = speed(slow, fast, ratio=1.25)
     >>> round(found.by_step, 1), round(found.by_second, 1)
-    (2.0, 1.6)
+    (1.9, 1.5)
     """
     lost = [lost_at(curve) is not None for curve in (without, normed)]
     if any(lost):

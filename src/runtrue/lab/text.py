@@ -25,6 +25,14 @@ SHORT = {
     "end_spread": "spread",
     "data_end_spread": "spread",
     "gone_fraction": "gone",
+    "train_fraction": "training",
+    "val_fraction": "validation",
+    "test_fraction": "test",
+    "gap_fraction": "gap",
+    "noise_zero_fraction": "of noise",
+    "val_spread": "spread",
+    "test_spread": "spread",
+    "gap_spread": "spread",
     "by_hand": "added",
 }
 GAP = 3

@@ -1,18 +1,9 @@
-"""Regularization by the size of the weights (N2.1), with every formula in plain sight.
-
-A penalty is a number to add to the loss; `max_norm_` changes the weights in place, after an optimizer's step.
-
->>> net = nn.Linear(2, 1)
->>> with torch.no_grad():
-...     _ = net.weight.copy_(torch.tensor([[3.0, -4.0]]))
->>> [round(penalty.item(), 6) for penalty in (l1(net, 0.1), l2(net, 0.1), elastic_net(net, 0.1, 0.01))]
-[0.7, 2.5, 0.95]
-"""
+"""Penalties as sums over the weights, the projection onto a largest norm, and which weights they are on (N2.1)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +24,13 @@ def penalised(model: nn.Module, *, everything: bool = False) -> list[nn.Paramete
     (where the network wants it near 1) silences its channel, which is not what a small weight does. A parameter with
     fewer than two dimensions counts as a bias, whatever its name.
     """
+    return [p for p in eligible(model, everything=everything).values() if p.requires_grad]
+
+
+def eligible(model: nn.Module, *, everything: bool = False) -> dict[str, nn.Parameter]:
+    """The same by name, with those that are frozen now: they may train later."""
     spared = set() if everything else {id(p) for layer in model.modules() for p in _spared(layer)}
-    return [p for p in model.parameters() if p.requires_grad and id(p) not in spared]
+    return {name: p for name, p in model.named_parameters() if id(p) not in spared}
 
 
 def _spared(layer: nn.Module) -> Iterator[nn.Parameter]:
@@ -69,7 +65,6 @@ def _sum(parts: list[Tensor]) -> Tensor:
     return torch.stack([part.to(parts[0].device) for part in parts]).sum()
 
 
-@torch.no_grad()
 def max_norm_(model: nn.Module, limit: float) -> None:
     """Project: every unit's incoming weights w become w · min(1, c / ‖w‖₂) (Srivastava et al. 2014, section 5.1).
 
@@ -77,15 +72,35 @@ def max_norm_(model: nn.Module, limit: float) -> None:
     channel of a convolution, or a row of an embedding. Frozen weights, biases and normalization are left alone.
     Raises ValueError if `limit` is not above 0.
     """
+    check_limit(limit)
+    project([(layer, weight) for layer, weight in with_layers(model) if weight.requires_grad], limit)
+
+
+def check_limit(limit: float) -> None:
     if not 0 < limit < math.inf:
         raise ValueError(f"the limit of a norm is a number above 0, got {limit!r}")
-    wanted = {id(p) for p in penalised(model)}
+
+
+def with_layers(model: nn.Module) -> list[tuple[nn.Module, nn.Parameter]]:
+    """The weights that a penalty may be on, each with the first layer that holds it: its shape alone does not tell its units."""
+    wanted = {id(weight) for weight in eligible(model).values()}
+    found: dict[int, tuple[nn.Module, nn.Parameter]] = {}
     for layer in model.modules():
         for weight in layer.parameters(recurse=False):
             if id(weight) in wanted:
-                seen, dims = by_unit(layer, weight)
-                norms = torch.linalg.vector_norm(seen, dim=dims, keepdim=True)
-                seen.mul_(torch.where(norms > limit, limit / norms, torch.ones_like(norms)))
+                found.setdefault(id(weight), (layer, weight))
+    return list(found.values())
+
+
+@torch.no_grad()
+def project(weights: Sequence[tuple[nn.Module, Tensor]], limit: float) -> None:
+    """w / max(1, ‖w‖₂ / c) for every unit of these weights, in place: within the limit that is w, to the last bit."""
+    if not weights:
+        return
+    seen = [by_unit(layer, weight) for layer, weight in weights]
+    excess = torch._foreach_div([torch.linalg.vector_norm(w, dim=dims, keepdim=True) for w, dims in seen], limit)
+    torch._foreach_clamp_min_(excess, 1.0)
+    torch._foreach_div_([w for w, _ in seen], excess)
 
 
 def by_unit(layer: nn.Module, weight: Tensor) -> tuple[Tensor, tuple[int, ...]]:
