@@ -24,9 +24,16 @@ NAMES = [
 
 OPTIONS = {
     "check": [
-        "target", "--budget", "--only", "--skip", "--fix", "--format", "--out", "--seed", "--device", "--list", "--explain",
+        "target", "--data", "--budget", "--only", "--skip", "--fix", "--format", "--out", "--seed", "--device", "--list",
+        "--explain",
     ],
     "lab": ["name", "--format", "--out", "--seeds", "--data", "--depth", "--width", "--full", "--task", "--budget"],
+    "train": [
+        "config", "--net", "--data", "--epochs", "--batch-size", "--optimizer", "--lr", "--momentum", "--decay", "--warmup",
+        "--init", "--norm", "--dropout", "--l1", "--l2", "--max-norm", "--augment", "--size", "--precision", "--devices",
+        "--nodes", "--strategy", "--seed", "--logger", "--resume", "--no-check", "--run",
+    ],
+    "predict": ["run", "images", "--top", "--format"],
 }  # fmt: skip
 
 PARTS = ["model", "train", "val", "loss", "optimizer", "metric", "step", "epochs", "batch_size"]

@@ -14,13 +14,11 @@ from runtrue.cli.output import Printer, fail, to_a_reader
 def train(config: Path | None, run: Path | None, resume: Path | None, settings: dict[str, Any]) -> int:
     """Exit code: 0 trained, 1 the check before it found a fault, 2 the call, the data or the network is wrong."""
     from runtrue.datasets import DataError
-    from runtrue.task import TaskError
-    from runtrue.training import ConfigError, api
+    from runtrue.task import TaskError, blame
+    from runtrue.training import ConfigError, UntrainableError, api
 
     try:
         api.need_extra()
-        from runtrue.training.run import UntrainableError
-
         trained = api.train(config, run=run, resume=resume, progress=sys.stderr.isatty(), **settings)
     except (ConfigError, DataError, TaskError) as error:
         return fail(str(error))
@@ -28,6 +26,8 @@ def train(config: Path | None, run: Path | None, resume: Path | None, settings: 
         return untrainable(error)
     except KeyboardInterrupt:
         return stopped(run or resume)
+    except Exception as error:  # noqa: BLE001 exit code 1 means that the check found a fault
+        return fail(f"the training failed: {blame(error)}")
     last = trained.history[-1]
     print(
         f"validation: {last['val_accuracy']:.2%} right, loss {last['val_loss']:.4g}, after {len(trained.history)} epochs"

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from runtrue.training.api import train
 from runtrue.training.config import Config, ConfigError
+from runtrue.training.errors import UntrainableError
 
-__all__ = ["Config", "ConfigError", "train"]
+__all__ = ["Config", "ConfigError", "UntrainableError", "train"]

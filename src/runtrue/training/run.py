@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,10 +21,10 @@ from torch import nn
 from runtrue import diagnosis
 from runtrue.datasets import Images
 from runtrue.keeping import keep_random_state
-from runtrue.report import Report
 from runtrue.training import distribution, weights
 from runtrue.training.callbacks import checkpoints
 from runtrue.training.config import Config
+from runtrue.training.errors import UntrainableError
 from runtrue.training.folder import RunFolder, surroundings
 from runtrue.training.module import Resumable, Training
 from runtrue.training.pace import Pace, Way, candidates, fastest
@@ -32,14 +33,6 @@ from runtrue.training.parts import images_of, loaders_of, network_of, normalized
 from runtrue.training.resume import newest_sound
 
 Say = Callable[[str], None]
-
-
-class UntrainableError(Exception):
-    """The check before the training found a fault. Carries its report; nothing was trained."""
-
-    def __init__(self, report: Report, folder: RunFolder) -> None:
-        super().__init__(f"{report.faults[0].message} (the run was not started; the whole report: {folder.check})")
-        self.report, self.folder = report, folder
 
 
 @dataclass(frozen=True)
@@ -178,10 +171,22 @@ def fit(asked: Asked, images: Images, net: nn.Module, checkpoint: Path | None) -
         channels_last=way.channels_last, device=trainer.strategy.root_device,
     )  # fmt: skip
     module = Training(net, recipe_of(config, len(train)), folder.add_epoch)
-    trainer.fit(module, Resumable(train, module), val, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    with interruptible(trainer):
+        trainer.fit(module, Resumable(train, module), val, ckpt_path=checkpoint, weights_only=True)
     return module, trainer
+
+
+@contextmanager
+def interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Lightning ends the program, and has later ones ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from None
 
 
 def logger(config: Config, folder: RunFolder) -> Any:
