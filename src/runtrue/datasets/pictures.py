@@ -124,10 +124,9 @@ def _upright(square: Image, image: Image) -> Image:
     from PIL.Image import Transpose
 
     try:
-        orientation = image.getexif().get(ORIENTATION)
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # noqa: BLE001  whatever is wrong with them, the picture itself is there
         return square
-    turn = TURNS.get(orientation)
     return square.transpose(Transpose[turn]) if turn else square
 
 
