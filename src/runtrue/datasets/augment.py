@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.lib.stride_tricks import sliding_window_view
 from torch import Generator, Tensor
 
 CROP = 4
@@ -89,35 +87,42 @@ class Augment:
 
     def moved(self, images: Tensor, moves: Moves) -> Tensor:
         """Raises ValueError if the border is as wide as the image: some windows would show nothing of it."""
+        given = images
         if moves.rows is not None and moves.columns is not None:
-            if self.crop >= min(images.shape[2:]):
-                height, width = images.shape[2:]
+            height, width = images.shape[2:]
+            if self.crop >= min(height, width):
                 raise ValueError(
                     f"crop:{self.crop} can move an image of {height} × {width} out of sight: take a smaller border"
                 )
-            images = windows(
-                F.pad(images, (self.crop,) * 4, value=self.fill), images.shape[2:], moves.rows, moves.columns
-            )
+            padded = F.pad(images, (self.crop,) * 4, value=self.fill)
+            images = windows(padded, (height, width), moves.rows, moves.columns)
         if moves.mirrored is not None:
-            both = torch.cat([images, images.flip(3)])
-            images = picked(both, torch.arange(len(images)) + len(images) * moves.mirrored)
+            images = images.clone() if images is given else images
+            turn_(images, moves.mirrored.nonzero()[:, 0])
         return images
 
 
-def windows(padded: Tensor, size: torch.Size, rows: Tensor, columns: Tensor) -> Tensor:
+def windows(padded: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
     """Of each image the window of that size whose upper left corner is at (row, column): one gather from a view of all
-    windows (B, C, rows, columns, H, W)."""
+    windows. NumPy copies a row of pixels at once where torch's CPU code goes pixel by pixel."""
+    view = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # (B, C, rows, columns, H, W)
     each = torch.arange(len(padded))
     if in_numpy(padded):
-        seen = sliding_window_view(padded.numpy(), tuple(size), axis=(2, 3))
-        return torch.from_numpy(np.ascontiguousarray(seen[each.numpy(), :, rows.numpy(), columns.numpy()]))
-    view = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)
-    each, rows, columns = (part.to(padded.device) for part in (each, rows, columns))
-    return view[each, :, rows, columns]
+        return torch.from_numpy(view.numpy()[each.numpy(), :, rows.numpy(), columns.numpy()])
+    return view[each.to(padded.device), :, rows.to(padded.device), columns.to(padded.device)]
+
+
+def turn_(images: Tensor, places: Tensor) -> None:
+    """Exchange left and right of the images at those places, in place."""
+    turned = picked(images, places).flip(3)
+    if in_numpy(images):
+        images.numpy()[places.numpy()] = turned.numpy()
+    else:
+        images[places.to(images.device)] = turned
 
 
 def picked(images: Tensor, places: Tensor) -> Tensor:
-    """Images at those places. NumPy copies whole rows of memory where torch goes byte by byte."""
+    """Copies of the images at those places."""
     if in_numpy(images):
         return torch.from_numpy(images.numpy()[places.numpy()])
     return images[places.to(images.device)]

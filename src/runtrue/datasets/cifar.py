@@ -92,6 +92,8 @@ def _batch(path: Path, layout: Layout) -> tuple[Array, Array]:
     if not isinstance(labels, (list, np.ndarray)) or len(labels) != len(data):
         there = f"{len(labels):,}" if isinstance(labels, (list, np.ndarray)) else "none"
         raise DataError(f"{path}: {len(data):,} images, and of their labels {layout.labels!r} there are {there}")
+    if isinstance(labels, list) and not all(isinstance(label, int) for label in labels):
+        raise DataError(f"{path}: labels {layout.labels!r} that are no integers: unpack the archive again")
     return data.reshape(-1, *SHAPE), np.asarray(labels)
 
 

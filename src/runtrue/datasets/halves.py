@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from runtrue.datasets.images import DataError, Split, counted
+from runtrue.datasets.images import DataError, Split
 
 
 def halved(whole: Split, fraction: float, seed: int, classes: tuple[str, ...], where: str) -> tuple[Split, Split]:
@@ -26,10 +26,10 @@ def stratified(
     parts: tuple[list[Tensor], list[Tensor]] = ([], [])
     for number, name in enumerate(classes):
         places = (labels == number).nonzero()[:, 0]
-        if len(places) < 2:
+        if len(places) == 1:
             raise DataError(
-                f"{where}: class {name!r} has {counted(len(places), 'image')}, and needs at least 2, one to train with and one "
-                "to validate with: add images, leave the class out, or bring a validation split"
+                f"{where}: class {name!r} has 1 image, and needs at least 2, one to train with and one to validate with: add "
+                "images, leave the class out, or bring a validation split"
             )
         places = places[torch.randperm(len(places), generator=generator)]
         kept = len(places) - min(max(1, round(fraction * len(places))), len(places) - 1)

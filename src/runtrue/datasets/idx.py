@@ -100,11 +100,12 @@ def splits_at(path: Path) -> tuple[Split, Split | None]:
     if path.is_file():
         named = FILE.fullmatch(path.name)
         sets = {named["set"]: sets[named["set"]]} if named else {}
-    if len(sets) != 1:
-        several = (
-            f"several sets ({', '.join(sorted(map(repr, sets)))}): name one file of the one you mean" if sets else ""
+    if not sets:
+        raise DataError(f"{path}: no file is named as those of MNIST are, train-images-idx3-ubyte or …ubyte.gz")
+    if len(sets) > 1:
+        raise DataError(
+            f"{path}: several sets ({', '.join(sorted(map(repr, sets)))}): name one file of the one you mean"
         )
-        raise DataError(f"{path}: {several or 'no file is named as MNIST’s are, train-images-idx3-ubyte or …ubyte.gz'}")
     (files,) = sets.values()
     return split(files, "train", folder), split(files, "test", folder) if ("test", "images") in files else None
 

@@ -69,8 +69,13 @@ class Loader:
         self.rank, self.world = rank, world
         self.epoch = self.first = 0
         self.images, self.labels = split.images.to(device), split.labels.to(device)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         middle, spread = (torch.tensor(list(of), dtype=torch.float64).reshape(1, -1, 1, 1) for of in (mean, std))
-        self.scale, self.shift = (1 / (255 * spread)).float().to(device), (-middle / spread).float().to(device)
+        # as large as an image and in its layout, so that one pass over memory does for all channels
+        self.scale, self.shift = (
+            of.float().expand(1, *split.images.shape[1:]).contiguous(memory_format=layout).to(device)
+            for of in (1 / (255 * spread), -middle / spread)
+        )
         self._refuse_a_lack()
 
     def _refuse_a_lack(self) -> None:
@@ -124,10 +129,17 @@ class Loader:
         return self._normalised(images), self.labels[places[mine].to(self.labels.device)]
 
     def _normalised(self, images: Tensor) -> Tensor:
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        inputs = images.to(torch.float32, memory_format=layout)
+        inputs = (interleaved(images) if self.channels_last else images).to(torch.float32)
         return inputs.mul_(self.scale).add_(self.shift).to(self.dtype)
 
     def _generator(self, epoch: int, stream: int) -> Generator:
         (mixed,) = np.random.SeedSequence((self.seed, epoch, stream)).generate_state(1, np.uint64)
         return Generator().manual_seed(int(mixed))
+
+
+def interleaved(images: Tensor) -> Tensor:
+    """The same images with the channels of a pixel side by side in memory (channels last), one plane after the other."""
+    laid = torch.empty_like(images, memory_format=torch.channels_last)
+    for plane, channel in zip(laid.unbind(1), images.unbind(1), strict=True):
+        plane.copy_(channel)
+    return laid

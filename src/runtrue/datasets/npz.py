@@ -25,10 +25,12 @@ def splits_at(path: Path) -> tuple[Split, Split | None, tuple[str, ...] | None]:
     Raises DataError if it is no archive, is damaged, holds objects, or has none of the keys.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile):
+        with path.open("rb") as stream:
+            stored = np.load(stream, allow_pickle=False)
+            if isinstance(stored, np.ndarray):
                 raise DataError(f"{path} is a single array: an archive with images and labels is made by np.savez")
-            return _splits(stored, path)
+            with stored:
+                return _splits(stored, path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, TypeError) as error:

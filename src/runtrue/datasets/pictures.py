@@ -124,7 +124,7 @@ def _upright(square: Image, image: Image) -> Image:
     from PIL.Image import Transpose
 
     try:
-        orientation = image.getexif().get(ORIENTATION)
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # noqa: BLE001  whatever is wrong with them, the picture itself is there
         return square
     turn = TURNS.get(orientation) if isinstance(orientation, int) else None
@@ -151,6 +151,8 @@ def _levels(image: Image) -> Array:
         if levels.size and not 0 <= int(levels.min()) <= int(levels.max()) <= 65_535:
             raise UnreadableError(f"levels from {levels.min()} to {levels.max()}, expected 0 to 65,535")
         return np.asarray(np.rint(levels / 257), dtype=np.uint8)
+    if not np.isfinite(levels).all():
+        raise UnreadableError("NaN or infinity among its pixels")
     try:
         return bytes_of(levels[None], "pixels").reshape(levels.shape)
     except DataError as error:
