@@ -19,7 +19,7 @@ from runtrue.task import Task, TaskError
 def load(target: str, data: str | None = None, seed: int = 0) -> Task:
     """The task that a target names. Raises TaskError that says what is wrong with the call or with the user's file.
 
-    data: the target of a LightningModule's data; without it, what stands beside it. seed: of its first weights.
+    data: the target of a LightningModule's data; without it, what stands beside it. seed: of the first weights of a class.
     """
     place, name = _parts(target, "demo:NAME")
     if place == "demo":
@@ -28,10 +28,10 @@ def load(target: str, data: str | None = None, seed: int = 0) -> Task:
     file = _import(place)
     found = _find(file, name, place)
     if lightning_task.is_module(found):
-        return _lightning(found, file, data, seed)
-    made = found if isinstance(found, Task) else _returned(found, target, seed)
+        return _lightning(found, file, place, data, seed)
+    made = found if isinstance(found, Task) else _returned(found, target)
     if lightning_task.is_module(made):
-        return _lightning(made, file, data, seed)
+        return _lightning(made, file, place, data, seed)
     if not isinstance(made, Task):
         raise TaskError(f"{target} returned {_kind(made)}, not a Task or a LightningModule")
     _refuse(data, target)
@@ -56,11 +56,11 @@ def _refuse(data: str | None, target: str) -> None:
         raise TaskError(f"--data {data} is for a LightningModule, and {target} is a task, which has its data")
 
 
-def _lightning(module: Any, file: ModuleType, data: str | None, seed: int) -> Task:
+def _lightning(module: Any, file: ModuleType, place: str, data: str | None, seed: int) -> Task:
     """The task of a LightningModule: with the data that are named, or its own, or the one LightningDataModule of its file."""
     if data is not None:
-        place, name = _parts(data, "a name beside the module")
-        given = _find(_import(place), name, place)
+        beside, name = _parts(data, "a name in a file of its own")
+        given = _find(file if beside == place else _import(beside), name, beside)
     else:
         given = lightning_task.data_module_in(vars(file), module)
     return lightning_task.task_of(module, given, epochs=lightning_task.epochs_in(file), seed=seed)
@@ -142,7 +142,7 @@ def _what_there_is(module: ModuleType, name: str) -> str:
     return f"{hint} It has: {', '.join(own) or 'no names of its own'}"
 
 
-def _returned(found: Any, target: str, seed: int) -> Any:
+def _returned(found: Any, target: str) -> Any:
     """What the function returns that a target names."""
     if isinstance(found, type) or not callable(found):
         raise TaskError(f"{target} is {_kind(found)}, not a Task, a LightningModule or a function that returns one")
@@ -153,7 +153,7 @@ def _returned(found: Any, target: str, seed: int) -> Any:
     except ValueError:
         pass
     try:
-        return lightning_task.seeded(found, seed)
+        return found()
     except TaskError:
         raise
     except SystemExit as error:

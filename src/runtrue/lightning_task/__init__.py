@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
@@ -26,9 +26,8 @@ from runtrue.lightning_task.step import Arriving, arriving, training_step
 from runtrue.sandbox import sandbox
 from runtrue.task import Task, TaskError, blame
 
-__all__ = ["data_module_in", "epochs_in", "is_data_module", "is_module", "seeded", "spoken", "task_of"]
+__all__ = ["data_module_in", "epochs_in", "is_data_module", "is_module", "spoken", "task_of"]
 
-Made = TypeVar("Made")
 LOOKED_AT = 2  # batches on which network and loss are told apart
 LENGTHS = ("max_epochs", "epochs", "num_epochs", "n_epochs")
 """Names of hyperparameters that say how long."""
@@ -44,15 +43,10 @@ def task_of(module: Any, data: Any = None, *, epochs: int | None = None, seed: i
     An instance is copied: nothing of it is changed, now or by a check. Raises TaskError if the module cannot be trained with one
     loss and one optimizer, or if it has no data.
     """
-    return seeded(lambda: _task_of(module, data, epochs, seed), seed)
-
-
-def seeded(make: Callable[[], Made], seed: int) -> Made:
-    """What `make` makes from this seed; the random state is as before."""
     restore = keep_random_state()
     try:
         seed_all(seed)
-        return make()
+        return _task_of(module, data, epochs, seed)
     finally:
         restore()
 
@@ -142,25 +136,19 @@ def _told_apart(task: Task, arrive: Arriving, seed: int) -> Task:
     apart = task.replace(step=None, loss=parts.loss)
     if parts.prepare is None and not arrive.hooks:
         return apart
-    changes = [arrive] + ([parts.prepare] if parts.prepare is not None else [])
-    val = None
-    for change in changes:
-        loader = batches_of.prepared(loader, change)
-    val = task.val
-    for change in changes if val is not None else []:
-        val = batches_of.prepared(val, change)
-    return apart.replace(train=loader, val=val)
+    changes = (arrive,) if parts.prepare is None else (arrive, parts.prepare)
+    val = None if task.val is None else batches_of.prepared(task.val, *changes)
+    return apart.replace(train=batches_of.prepared(loader, *changes), val=val)
 
 
 def _parts(task: Task, module: nn.Module, loader: Any, arrive: Arriving, seed: int) -> Parts | None:
     """None for a training_step that is run as a whole, whatever it is that keeps it from being told apart: an error in it is
     met again by the check, which says what it is."""
     with sandbox(task.replace(train=batches_of.First(loader, LOOKED_AT)), seed) as box:
-        batches = [arrive(batch) for batch in box.batches]
         for way in (by_call, by_loss):
             box.start()
             with contextlib.suppress(Exception):
-                parts = way(module, batches)
+                parts = way(module, [arrive(batch) for batch in box.batches])
                 if parts is not None:
                     return parts
     return None

@@ -58,7 +58,8 @@ def sources(module: nn.Module, data: Any, data_module: Any) -> Sources:
     train = combined(call(holder, "train_dataloader"))
     if train is None:
         raise TaskError(f"{type(holder).__name__}.train_dataloader returned None: there is nothing to train on")
-    return Sources(train, combined(call(holder, "val_dataloader")), size)
+    val = call(holder, "val_dataloader")
+    return Sources(train, val[0] if isinstance(val, (list, tuple)) and val else val, size)
 
 
 def batch_size(holder: Any) -> int | None:
@@ -133,24 +134,29 @@ class First:
         return islice(iter(source), self.count)
 
 
+@dataclass(frozen=True, eq=False)
 class Collate:
-    """A loader's own collate_fn, and then `prepare`."""
+    """A loader's own collate_fn, and what is done with the batch then."""
 
-    def __init__(self, collate: Callable[[Any], Any], prepare: Callable[[Any], Any]) -> None:
-        self.collate, self.prepare = collate, prepare
+    collate: Callable[[Any], Any]
+    changes: tuple[Callable[[Any], Any], ...]
 
     def __call__(self, rows: Any) -> Any:
-        return self.prepare(self.collate(rows))
+        batch = self.collate(rows)
+        for change in self.changes:
+            batch = change(batch)
+        return batch
 
 
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """Batches of any iterable, each of them prepared."""
+    """Batches of any iterable, each of them changed."""
 
-    def __init__(self, source: Iterable[Any], prepare: Callable[[Any], Any]) -> None:
-        self.source, self.prepare = source, prepare
+    source: Iterable[Any]
+    change: Callable[[Any], Any]
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self.prepare, self.source)
+        return map(self.change, self.source)
 
     def __len__(self) -> int:
         return len(self.source)  # type: ignore[arg-type]
@@ -167,10 +173,10 @@ def as_loader(source: Any, size: int) -> Any:
     return source
 
 
-def prepared(source: Any, prepare: Callable[[Any], Any]) -> Any:
-    """The same batches, prepared as they are drawn. A loader stays a loader, with its dataset and its order."""
+def prepared(source: Any, *changes: Callable[[Any], Any]) -> Any:
+    """The same batches, changed as they are drawn. A loader stays a loader, with its dataset and its order."""
     if not isinstance(source, DataLoader):
-        return Prepared(source, prepare)
+        return Prepared(source, Collate(lambda batch: batch, changes))
     other = copy.copy(source)
-    other.__dict__["collate_fn"] = Collate(source.collate_fn, prepare)
+    other.__dict__["collate_fn"] = Collate(source.collate_fn, changes)
     return other

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -57,6 +58,7 @@ def optimizer_of(module: nn.Module, standin: Standin) -> Configured:
         warnings.simplefilter("ignore")  # a schedule is followed without steps of the optimizer between
         optimizer, schedulers = configured(module)
         standin.optimizers[:] = [optimizer]
+        standin.lr_scheduler_configs[:] = [SimpleNamespace(**s) for s in schedulers]
         names = tuple(type(s["scheduler"]).__name__ for s in schedulers)
         rates, highest = planned_rates(optimizer, schedulers, standin)
         return Configured(module, rates, names, highest / rates[0] if rates and rates[0] > 0 else 1.0)
