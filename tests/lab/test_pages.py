@@ -17,6 +17,8 @@ EXPERIMENTS: dict[str, tuple[int, dict[str, Any]]] = {
     "learning-rates": (1, {"seeds": 1, "steps": 240}),
     "penalty": (2, {"seeds": 1, "steps": 60, "width": 50}),
     "depth": (5, {"seeds": 2, "depths": (8, 14), "images": 32, "epochs": 2, "batch_size": 8}),
+    "batchnorm": (7, {"seeds": 1, "width": 20, "depth": 4, "epochs": 1, "long": 2}),
+    "regularization": (4, {"seeds": 1, "width": 20, "epochs": 2}),
     "own": (2, {"steps": 40}),
 }
 """Charts on the page, and settings for a short run, by name."""
