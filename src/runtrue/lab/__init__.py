@@ -21,7 +21,9 @@ EXPERIMENTS: dict[str, str] = {
     "learning-rates": "Four rates, four curves: the loss rises at a very high rate, sticks at a high one, creeps at a low one.",
     "penalty": "A penalty on the weights raises the first loss by what one computes by hand; a small one lets the loss fall.",
     "dropout": "Dropout keeps a network from memorising, and one pass without it stands for the mean of many networks.",
-    "overfit": "A sound network without regularisation memorises a few hundred images; with a bug it does not.",
+    "overfit": "A sound network without regularization memorises a few hundred images; with a bug it does not.",
+    "small-regularization": "With a little regularization the loss falls, as a band that wobbles; with too much it does not.",
+    "gap": "Training against validation accuracy tells a good run from a slightly and a severely overfitting one.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""
 
