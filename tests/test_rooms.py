@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "budget",
     ),
     ("init", "groups", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates", "norms"),
+    ("init", "closures", "keeping", "lossparts", "rewiring", "widening", "wrapping", "rates", "curves_judge"),
     # 1: the task and what is read from it; how a report is told
     ("task", "probes", "baselines", "report", "skill", "workers"),
     ("batches", "facts"),

@@ -27,7 +27,9 @@ EXPERIMENTS: dict[str, str] = {
     "regularization": "L1 gives noise no weight, L2 shrinks all, max-norm bounds each unit; the strength has to be chosen.",
     "batchnorm": "Batch normalization lets gradients flow, allows higher rates and worse first weights, and costs time.",
     "dropout": "Dropout keeps a network from memorising, and one pass without it stands for the mean of many networks.",
-    "overfit": "A sound network without regularisation memorises a few hundred images; with a bug it does not.",
+    "overfit": "A sound network without regularization memorises a few hundred images; with a bug it does not.",
+    "small-regularization": "With a little regularization the loss falls, as a band that wobbles; with too much it does not.",
+    "gap": "Training against validation accuracy tells a good run from a slightly and a severely overfitting one.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""
 

@@ -26,7 +26,7 @@ def memorises(row: Row) -> Judgement:
     after = f"; all are right after {row['all_right_after']} epochs" if row["all_right_after"] else ""
     return Judgement(
         "N3.1a",
-        "A network big enough, without regularisation, memorises a few hundred images: training error 0.",
+        "A network big enough, without regularization, memorises a few hundred images: training error 0.",
         all(error == 0 for error in row["error_by_seed"]),
         f"training error at the end, by seed: {ends}{after}. Of images that it has not seen "
         f"it gets {row['val_accuracy']:.0%} right.",

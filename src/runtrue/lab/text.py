@@ -52,6 +52,8 @@ HIDDEN = (
     "reason",
     "claimed",
     "lowest_error",
+    "data_start",
+    "rises_fraction",
     "noted",
 )
 """Readings of a row that the text leaves to the JSON."""

@@ -53,7 +53,11 @@ def rate_curves(judged: Sequence[JudgedCurve], constant: float | None = None) ->
     constant: the loss of the best constant guess, where it is known. The axis is logarithmic where the losses span more
     than two decades. Curves that rise leave the frame at its top, and are named there.
     """
-    lines = [line_of(curve) for curve in judged]
+    return loss_bands([line_of(curve) for curve in judged], constant)
+
+
+def loss_bands(lines: Sequence[Line], constant: float | None = None) -> Spec:
+    """The same for lines of any name: the moving mean of each, and every loss as a thin band behind it."""
     lines = [line for line in lines if line.losses]
     guess = [constant] if constant is not None and math.isfinite(constant) else []
     y = frame(lines, guess)
