@@ -15,9 +15,9 @@ import runtrue
 pytest.importorskip("pytorch_lightning")
 
 from runtrue.task import TaskError
-from runtrue.training import Config, ConfigError
+from runtrue.training import Config, ConfigError, UntrainableError
 from runtrue.training.folder import RunFolder
-from runtrue.training.run import Trained, UntrainableError
+from runtrue.training.run import Trained
 from runtrue.training.weights import load, network
 
 Pair = tuple[Tensor, Tensor]

@@ -127,7 +127,6 @@ def _upright(square: Image, image: Image) -> Image:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # noqa: BLE001  whatever is wrong with them, the picture itself is there
         return square
-    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
     return square.transpose(Transpose[turn]) if turn else square
 
 
