@@ -14,6 +14,7 @@ import runtrue
 
 pytest.importorskip("pytorch_lightning")
 
+from runtrue.datasets import DataError
 from runtrue.task import TaskError
 from runtrue.training import Config, ConfigError, UntrainableError
 from runtrue.training.folder import RunFolder
@@ -110,9 +111,9 @@ def test_a_module_of_ones_own(tmp_path: Path) -> None:
 def test_l1_makes_weights_exactly_zero_and_max_norm_bounds_each_unit(tmp_path: Path) -> None:
     sparse = runtrue.train(**TINY, data=DATA, l1=0.1, l2=0.0, run=tmp_path / "l1")
     weight = dict(sparse.net.named_parameters())["linear1.weight"]
-    assert float((weight == 0).double().mean()) > 0.2
+    assert float((weight.detach() == 0).double().mean()) > 0.2
     bounded = runtrue.train(**TINY, data=DATA, max_norm=0.3, run=tmp_path / "bounded")
-    assert float(dict(bounded.net.named_parameters())["linear1.weight"].norm(dim=1).max()) <= 0.3 + 1e-6
+    assert float(dict(bounded.net.named_parameters())["linear1.weight"].detach().norm(dim=1).max()) <= 0.3 + 1e-6
 
 
 def test_a_fault_stops_it_before_the_first_step(tmp_path: Path) -> None:
@@ -158,3 +159,17 @@ def test_settings_may_be_a_value_a_dict_or_a_file(tmp_path: Path) -> None:
     one = runtrue.train(config, run=tmp_path / "a", **quiet)
     two = runtrue.train(config.to_dict(), run=tmp_path / "b", **quiet)
     assert one.history[0]["val_loss"] == two.history[0]["val_loss"]
+
+
+def test_a_loss_that_is_lost_ends_the_run(tmp_path: Path) -> None:
+    lost = runtrue.train(
+        **{**TINY, "epochs": 5, "lr": 1e6, "norm": "none", "decay": "none"}, data=DATA, run=tmp_path / "lost"
+    )
+    assert lost.diverged and len(lost.history) < 5 and lost.folder.read_facts()["status"] == "diverged"
+
+
+def test_what_came_to_nothing_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="two pairs"):
+        runtrue.train(**TINY, data=(DATA[0], 3))
+    assert not list(tmp_path.rglob("*.json")) and not list(tmp_path.glob("runs/*"))

@@ -32,9 +32,13 @@ def train(config: Path | None, run: Path | None, resume: Path | None, settings: 
     print(
         f"validation: {last['val_accuracy']:.2%} right, loss {last['val_loss']:.4g}, after {len(trained.history)} epochs"
     )
+    if trained.diverged:
+        fail(
+            f"the loss is no number since epoch {len(trained.history)}: a lower --lr, or clip in the settings, may help"
+        )
     print(f"run: {trained.path}")
     print(f"report: {trained.folder.report}")
-    return 0
+    return 1 if trained.diverged else 0
 
 
 def untrainable(error: Any) -> int:

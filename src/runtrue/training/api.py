@@ -85,9 +85,14 @@ def _started(config: Config, folder: RunFolder, resume: bool, net: Any, data: An
     from runtrue.training.run import Asked, again
     from runtrue.training.run import run as start
 
+    need_logger(config)
     asked = Asked(config, folder, resume, net, data, say, progress)
     if config.devices * config.nodes == 1 or distribution.by_command():
-        return start(asked)
+        try:
+            return start(asked)
+        finally:
+            if distribution.is_first() and not any(folder.path.iterdir()):
+                folder.path.rmdir()  # it came to nothing before anything was known
     if net is not None or data is not None:
         raise ConfigError("several devices run the command in each process: name net and data as file.py:name")
     with tempfile.TemporaryDirectory() as place:
@@ -131,6 +136,12 @@ def short(name: str) -> str:
 
 def name_of(thing: Any) -> str:
     return str(getattr(thing, "__qualname__", type(thing).__name__))
+
+
+def need_logger(config: Config) -> None:
+    """Raises ConfigError if the logger is another project's that is not installed."""
+    if config.logger in ("tensorboard", "wandb") and find_spec(config.logger) is None:
+        raise ConfigError(f"logger {config.logger} is not installed: pip install {config.logger}, or take another one")
 
 
 def need_extra() -> None:

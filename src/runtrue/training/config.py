@@ -32,7 +32,8 @@ class Config:
     lr: of the optimizer, α₀ of the decay (N4.2); decay_every and decay_factor are of "step" (epochs), decay_rate is k of "exp"
     and "inverse" (per epoch); warmup: epochs in which the rate rises to lr.
     init: a scheme of `runtrue.init`, or "net". l1, l2, max_norm: N2.1, on weights, not on biases and normalization.
-    precision: "auto" takes bf16 where a short measurement finds it faster. clip: largest norm of the gradient.
+    precision: "auto" takes bf16 where a short measurement finds it faster; channels_last: None measures, too. compile: by
+    torch.compile, which takes a minute before the first step. clip: largest norm of the gradient.
     check_seconds: what the check before the training may take. checkpoint_every: steps between two checkpoints, besides one at
     the end of each epoch.
     """
@@ -62,6 +63,7 @@ class Config:
     val_fraction: float = 0.2
     precision: str = "auto"
     channels_last: bool | None = None
+    compile: bool = False
     devices: int = 1
     nodes: int = 1
     strategy: str = "auto"

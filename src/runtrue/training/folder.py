@@ -12,6 +12,7 @@ report.html         the curves
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -110,7 +111,7 @@ def rows(text: str) -> Iterator[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(row, dict) and "epoch" in row:
-            yield row
+            yield {name: math.nan if value is None else value for name, value in row.items()}
 
 
 def put(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Recipe:
     schedule: Callable[[Optimizer], LRScheduler]
     penalties: Sequence[Penalty] = ()
     seed: int = 0
+    compile: bool = False
 
 
 class Training(pl.LightningModule):
@@ -61,6 +63,7 @@ class Training(pl.LightningModule):
         super().__init__()
         self.net, self.recipe, self.told = net, recipe, told
         self.began, self.sharded = 0.0, False
+        self.passes: Callable[[Tensor], Tensor] = torch.compile(net) if recipe.compile else net.__call__
         self.train_counts, self.val_counts = (torch.zeros(COUNTED, dtype=torch.float64) for _ in range(2))
 
     def on_fit_start(self) -> None:
@@ -98,7 +101,7 @@ class Training(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         inputs, labels = batch
-        outputs = self.net(inputs).float()
+        outputs = self.passes(inputs).float()
         loss = F.cross_entropy(outputs, labels)
         count(self.train_counts, loss, outputs, labels)
         return loss
@@ -122,6 +125,8 @@ class Training(pl.LightningModule):
             total, right, examples = self._summed(counts).tolist()
             row |= {f"{name}_loss": total / examples, f"{name}_accuracy": right / examples}
         self.log_dict(row, prog_bar=True)
+        if not math.isfinite(row["train_loss"]):
+            self.trainer.should_stop = True  # no step from here leads back to numbers
         self.train_counts.zero_()
         if self.told is not None and self.trainer.is_global_zero:
             where = {"epoch": self.current_epoch, "step": self.global_step}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,7 @@ def curves(history: Sequence[dict[str, Any]], reading: str) -> Spec:
         {"epoch": row["epoch"] + 1, "value": row[f"{key}_{reading}"], "set": name}
         for row in history
         for key, (name, _) in SETS.items()
+        if math.isfinite(row[f"{key}_{reading}"])
     ]
     names = [name for name, _ in SETS.values()]
     axis = {"format": "%"} if reading == "accuracy" else NUMBERS

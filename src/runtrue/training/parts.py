@@ -159,6 +159,7 @@ def recipe_of(config: Config, steps_per_epoch: int) -> Recipe:
         ),
         penalties=penalties.of(l1=config.l1, l2=config.l2, max_norm=config.max_norm),
         seed=config.seed,
+        compile=config.compile,
     )  # fmt: skip
 
 

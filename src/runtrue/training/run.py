@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import signal
 import time
@@ -47,6 +48,11 @@ class Trained:
     def val_accuracy(self) -> float:
         """Of the last epoch, from 0 to 1."""
         return float(self.history[-1]["val_accuracy"])
+
+    @property
+    def diverged(self) -> bool:
+        """True if the loss was no number any more, which ends a run early."""
+        return not math.isfinite(self.history[-1]["train_loss"])
 
     @property
     def path(self) -> Path:
@@ -211,14 +217,10 @@ def logger(config: Config, folder: RunFolder) -> Any:
 def finished(asked: Asked, images: Images, net: nn.Module) -> Trained:
     folder, history = asked.folder, asked.folder.history()
     weights.save(folder.weights, net, asked.config, images)
-    folder.write_facts(
-        status="finished",
-        finished=time.time(),
-        epochs=len(history),
-        **{k: v for k, v in history[-1].items() if k != "epoch"},
-    )
+    trained = Trained(folder, net, tuple(history))
+    folder.write_facts(status="diverged" if trained.diverged else "finished", finished=time.time(), last=history[-1])
     write_page(folder, asked.config, images.describe())
-    return Trained(folder, net, tuple(history))
+    return trained
 
 
 def again(asked: Asked) -> Trained:
