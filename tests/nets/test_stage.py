@@ -118,6 +118,20 @@ def test_far_less_is_kept_for_the_way_back() -> None:
     assert kept(checkpoint=True) < kept() / 10
 
 
+def test_a_group_is_about_the_root_of_the_number_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One group would keep least for the way back, and hold the whole stage when it computes it again."""
+    sizes: list[int] = []
+
+    def counted(group: nn.Sequential, x: Tensor, **_: Any) -> Tensor:
+        sizes.append(len(group))
+        out: Tensor = group(x)
+        return out
+
+    monkeypatch.setattr("runtrue.nets.stage.checkpoint", counted)
+    resnet(62, 5, 2, checkpoint=True)(X)
+    assert sizes == [4, 4, 2] * 3
+
+
 def stages(net: nn.Module) -> list[Stage]:
     return [layer for layer in net.modules() if isinstance(layer, Stage)]
 
