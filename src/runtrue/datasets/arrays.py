@@ -41,7 +41,7 @@ def pixels_of(array: Array, where: str) -> Tensor:
     Raises DataError for other shapes, levels outside, and numbers that are not finite.
     """
     levels = np.moveaxis(array[..., None] if array.ndim == 3 else array, channel_axis(array, where), 1)
-    return torch.from_numpy(np.ascontiguousarray(bytes_of(levels, where)))
+    return torch.from_numpy(np.require(bytes_of(levels, where), requirements=["C", "W"]))
 
 
 def channel_axis(array: Array, where: str) -> int:

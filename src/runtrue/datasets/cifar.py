@@ -1,11 +1,9 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) as they are distributed: the folders of pickles that torchvision unpacks, and
-the binary ones. Pickles are read by an unpickler that knows arrays and nothing else, so that no code in them is run."""
+the binary ones."""
 
 from __future__ import annotations
 
-import io
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,10 @@ import numpy as np
 
 from runtrue.datasets.arrays import Array, split_of
 from runtrue.datasets.images import DataError, Split
+from runtrue.datasets.unpickling import loads
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
-PICKLES = (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
-"""What reading a damaged pickle raises, beside MemoryError for a length that is not one."""
 
 
 @dataclass(frozen=True)
@@ -133,34 +130,9 @@ def _bytes(path: Path) -> bytes:
 
 def _mapping(path: Path) -> dict[Any, Any]:
     try:
-        found = ArraysOnly(io.BytesIO(_bytes(path)), encoding="latin1").load()
-    except (*PICKLES, MemoryError) as error:
+        found = loads(_bytes(path))
+    except ValueError as error:
         raise DataError(f"{path} is damaged, or no pickle of CIFAR: {error}: unpack the archive again") from error
     if not isinstance(found, dict):
         raise DataError(f"{path} holds a {type(found).__name__}, expected a dict with data and labels")
     return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in found.items()}
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """How protocols below 3 write bytes: by a call of `_codecs.encode`."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-class ArraysOnly(pickle.Unpickler):
-    """Reads containers, numbers, strings and arrays of numbers. Raises UnpicklingError for anything else, unseen."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        allowed = ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))
-        if allowed is None:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only arrays are read")
-        return allowed
-
-
-ALLOWED: Mapping[tuple[str, str], Callable[..., Any]] = {
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],  # type: ignore[dict-item]
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _latin1,
-}

@@ -11,15 +11,16 @@ from torch import Generator, Tensor
 from runtrue.datasets.augment import Augment, picked
 from runtrue.datasets.images import Split, counted
 
-ORDER = 0  # of the streams of random numbers of one epoch: the order of the examples; batch b has stream b + 1
+ORDER, MOVES = 1, 2
+"""Streams of random numbers of one epoch: the order of the examples, and what is done to each."""
 
 
 class Loader:
     """Batches (inputs, labels) of a split: inputs normalised, (pixel / 255 - mean) / std, with a `mean` and a `std` a channel.
 
-    The order of the examples and what `augment` does to each follow from the seed, the epoch and the number of the batch
-    alone. Nothing is drawn from torch's global generator. `set_epoch` chooses the epoch (0 until then), `start_at` a batch
-    to begin with: that is all that has to be kept to go on in the middle of an epoch.
+    The order of the examples and what `augment` does to each follow from the seed and the epoch alone, and so does every batch
+    by its number. Nothing is drawn from torch's global generator. `set_epoch` chooses the epoch (0 until then), `start_at` a
+    batch to begin with: that is all that has to be kept to go on in the middle of an epoch.
 
     With `world` processes each global batch of `batch_size * world` examples is divided among them, so that all together
     see what one process with batches of that size would see, in the same order and moved in the same way. `batch_size` is
@@ -113,20 +114,17 @@ class Loader:
         return self._batches(first, self.epoch)
 
     def _batches(self, first: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        count = len(self.labels)
+        count, whole = len(self.labels), self.batch_size * self.world
         order = torch.randperm(count, generator=self._generator(epoch, ORDER)) if self.shuffle else torch.arange(count)
-        for number in range(first, len(self)):
-            yield self._batch(order, number, epoch)
+        moves = self.augment.draw(count, self._generator(epoch, MOVES))  # of the examples in this order
+        for start in range(first * whole, len(self) * whole, whole):
+            mine = self._share(start, min(start + whole, count))
+            images = self.augment.moved(picked(self.images, order[mine]), moves[mine])
+            yield self._normalised(images), self.labels[order[mine].to(self.labels.device)]
 
-    def _batch(self, order: Tensor, number: int, epoch: int) -> tuple[Tensor, Tensor]:
-        whole = self.batch_size * self.world
-        places = order[number * whole : (number + 1) * whole]
-        mine = slice(*(len(places) * rank // self.world for rank in (self.rank, self.rank + 1)))
-        images = picked(self.images, places[mine])
-        if self.augment:
-            moves = self.augment.draw(len(places), self._generator(epoch, number + 1))
-            images = self.augment.moved(images, moves[mine])
-        return self._normalised(images), self.labels[places[mine].to(self.labels.device)]
+    def _share(self, start: int, end: int) -> slice:
+        """The part of this process of a global batch, as even as can be."""
+        return slice(*(start + (end - start) * rank // self.world for rank in (self.rank, self.rank + 1)))
 
     def _normalised(self, images: Tensor) -> Tensor:
         inputs = (interleaved(images) if self.channels_last else images).to(torch.float32)
