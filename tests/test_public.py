@@ -24,7 +24,8 @@ NAMES = [
 
 OPTIONS = {
     "check": [
-        "target", "--budget", "--only", "--skip", "--fix", "--format", "--out", "--seed", "--device", "--list", "--explain",
+        "target", "--data", "--budget", "--only", "--skip", "--fix", "--format", "--out", "--seed", "--device", "--list",
+        "--explain",
     ],
     "lab": ["name", "--format", "--out", "--seeds", "--data", "--depth", "--width", "--task", "--budget"],
 }  # fmt: skip
