@@ -426,7 +426,10 @@ def test_a_name_that_is_not_there_lists_those_that_are(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("number", "tasks.py:number is an object of type int, not a Task or a function that returns one"),
+        (
+            "number",
+            "tasks.py:number is an object of type int, not a Task, a LightningModule or a function that returns one",
+        ),
         ("nn.Linear", "is the class Linear, not a Task"),
         ("nothing", "tasks.py:nothing returned an object of type int, not a Task"),
         ("needs", "must be a function without arguments: missing a required argument: 'argument'"),
