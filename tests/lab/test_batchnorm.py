@@ -106,6 +106,7 @@ def test_text_page_json_and_figure(result: Experiment, tmp_path: Path) -> None:
     ("wrong", "words"),
     [
         ({"depth": 0}, "depth must"),
+        ({"depth": 2}, "depth must be above 2"),
         ({"epochs": 0}, "epochs must"),
         ({"long": True}, "long must"),
         ({"data": "cifar"}, "data"),

@@ -74,6 +74,8 @@ def run(
     }
     settings |= {"batch_size": batch_size, "momentum": 0.9, "dropout": DROPOUT, "full": full}
     validate(settings)
+    if depth <= SHALLOW:
+        raise ValueError(f"depth must be above {SHALLOW}, that of the network beside the deep one, got {depth}")
     for name, most in MOST.items():
         if isinstance(settings[name], bool) or not isinstance(settings[name], int) or not 1 <= settings[name] <= most:
             raise ValueError(f"{name} must be a whole number from 1 to {most}, got {settings[name]!r}")
@@ -107,8 +109,9 @@ def measured(settings: Mapping[str, Any]) -> tuple[dict[str, list[Row]], dict[st
     ran = train_all(settings, [*kinds.values(), *longer.values(), *scaled[deep], *scaled[normed(deep)]])
 
     times = timings(depth, width, data, settings["batch_size"])
+    ratios = {one["network"]: one["ratio"] for one in times}
     names = {net: name for name, net in cases.items()}
-    ratios = {row["network"]: row["ratio"] for row in times}
+    runs = {net: ran[one] for net, one in longer.items()}
     series = {
         "gradients": gradients(depth, width, data, seeds_of(settings)),
         "rates": by_rate[deep],
@@ -119,20 +122,19 @@ def measured(settings: Mapping[str, Any]) -> tuple[dict[str, list[Row]], dict[st
             regularized(ran[one], network=names[case], kind=kind, rate=one[1]) for (case, kind), one in kinds.items()
         ],
         "time": times,
-        "worth": [
-            compared(name, ran[longer[net]], ran[longer[normed(net)]], ratios[sized(net)])
-            for name, net in cases.items()
-        ],
-        "long": [
-            long_run(name, one, ran[longer[one]], at[one]) for name, net in cases.items() for one in (net, normed(net))
-        ],
+        "worth": [compared(name, runs[net], runs[normed(net)], ratios[sized(net)]) for net, name in names.items()],
+        "long": [long_run(name, one, runs[one], at[one]) for net, name in names.items() for one in (net, normed(net))],
     }
-    curves = {
-        f"{name}{', normalized' * net.norm}": [thinned(run.losses) for run in ran[longer[net]]]
-        for name, case in cases.items()
-        for net in (case, normed(case))
+    return series, curves_of(names, runs)
+
+
+def curves_of(names: Mapping[Net, str], runs: Mapping[Net, Sequence[Run]]) -> dict[str, list[list[float]]]:
+    """By name, for each seed one."""
+    return {
+        f"{name}{', normalized' * one.norm}": [thinned(run.losses) for run in runs[one]]
+        for net, name in names.items()
+        for one in (net, normed(net))
     }
-    return series, curves
 
 
 # -- what is trained
