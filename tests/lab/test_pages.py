@@ -16,6 +16,10 @@ EXPERIMENTS: dict[str, tuple[int, dict[str, Any]]] = {
     "init": (13, {"seeds": 1}),
     "learning-rates": (1, {"seeds": 1, "steps": 240}),
     "penalty": (2, {"seeds": 1, "steps": 60, "width": 50}),
+    "dropout": (2, {"seeds": 1, "epochs": 3, "width": 16}),
+    "overfit": (1, {"seeds": 1, "epochs": 3, "width": 8}),
+    "small-regularization": (2, {"seeds": 1, "epochs": 3, "width": 8}),
+    "gap": (1, {"seeds": 1, "epochs": 3, "width": 8}),
     "own": (2, {"steps": 40}),
 }
 """Charts on the page, and settings for a short run, by name."""
