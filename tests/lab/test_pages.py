@@ -19,6 +19,10 @@ EXPERIMENTS: dict[str, tuple[int, dict[str, Any]]] = {
     "depth": (5, {"seeds": 2, "depths": (8, 14), "images": 32, "epochs": 2, "batch_size": 8}),
     "batchnorm": (7, {"seeds": 1, "width": 20, "depth": 4, "epochs": 1, "long": 2}),
     "regularization": (4, {"seeds": 1, "width": 20, "epochs": 2}),
+    "dropout": (2, {"seeds": 1, "epochs": 3, "width": 16}),
+    "overfit": (1, {"seeds": 1, "epochs": 3, "width": 8}),
+    "small-regularization": (2, {"seeds": 1, "epochs": 3, "width": 8}),
+    "gap": (1, {"seeds": 1, "epochs": 3, "width": 8}),
     "own": (2, {"steps": 40}),
 }
 """Charts on the page, and settings for a short run, by name."""

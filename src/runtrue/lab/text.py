@@ -42,13 +42,10 @@ GAP = 3
 """Columns between two tables."""
 ASCII = str.maketrans({"²": "^2", "√": "sqrt ", "–": "-", "…": "...", "±": "+/-"})
 HIDDEN = (
-    "data_end_by_seed",
     "raised",
     "mean_weight",
     "std_spread",
-    "std_by_seed",
     "std_large_weights",
-    "end_by_seed",
     "reason",
     "claimed",
     "lowest_error",
