@@ -57,6 +57,9 @@ def test_a_real_run_as_json(tmp_path: Path) -> None:
     assert said["settings"]["data"] == "fashion-mnist" and said["settings"]["width"] == 4
 
 
-@pytest.mark.parametrize("words", [("learning-rates", "--depth", "0"), ("rates",), ("penalty", "--data", "mnist")])
+@pytest.mark.parametrize(
+    "words",
+    [("learning-rates", "--depth", "0"), ("rates",), ("penalty", "--data", "mnist"), ("init", "--format", "junit")],
+)
 def test_a_wrong_call_has_exit_code_2(words: tuple[str, ...]) -> None:
     assert call(*words).exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any
 
@@ -302,6 +303,27 @@ class Encoder(pl.LightningModule):
         return Adam(self.parameters(), lr=1e-3)
 
 
+class Student(Classifier):
+    """A second loss asks for agreement with a slow copy of the network (Tarvainen and Valpola 2017)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = copy.deepcopy(self.net).requires_grad_(False)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Any:
+        outputs = self.net(batch[0])
+        with torch.no_grad():
+            wanted = self.teacher(batch[0])
+        return F.cross_entropy(outputs, batch[1]) + 0.1 * F.mse_loss(outputs, wanted)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        for slow, fast in zip(self.teacher.parameters(), self.net.parameters()):
+            slow.data.lerp_(fast.data, 0.1)
+
+    def configure_optimizers(self) -> Any:
+        return Adam(self.net.parameters(), lr=2e-3)
+
+
 SICK = {
     SoftmaxInNet: "softmax-before-cross-entropy",
     SoftmaxInStep: "softmax-before-cross-entropy",
@@ -312,4 +334,4 @@ SICK = {
     TinyWeights: "init-too-small",
     Forgetful: "parameters-not-optimized",
 }
-HEALTHY = (Classifier, Inline, OneCycle, Cosine, Warmup, Dicts, Noisy, Moved, Encoder)
+HEALTHY = (Classifier, Inline, OneCycle, Cosine, Warmup, Dicts, Noisy, Moved, Encoder, Student)

@@ -6,6 +6,8 @@ import copy
 import math
 import random
 import re
+import subprocess
+import sys
 import types
 import warnings
 from pathlib import Path
@@ -29,7 +31,9 @@ from runtrue.lightning_task import task_of  # noqa: E402
 from runtrue.lightning_task.code import in_module, scheduled  # noqa: E402
 from runtrue.lightning_task.data import Together  # noqa: E402
 from runtrue.lightning_task.optimizer import Configured  # noqa: E402
+from runtrue.lightning_task.whole import WholeStep  # noqa: E402
 from runtrue.sandbox import sandbox  # noqa: E402
+from runtrue.tape import LossCalls  # noqa: E402
 from runtrue.task import Task, TaskError, forward  # noqa: E402
 
 
@@ -47,7 +51,7 @@ def slow_unless(kind: type, quick: tuple[type, ...]) -> Any:
 
 
 QUICK_SICK = (samples.InlineSoftmax, samples.LabelsFromOne)
-QUICK_HEALTHY = (samples.Dicts, samples.Noisy, samples.Warmup)
+QUICK_HEALTHY = (samples.Dicts, samples.Noisy, samples.Warmup, samples.Student)
 CURES = {
     samples.SoftmaxInNet: r"# at the end of __init__\nself.net\[4\] = nn.Identity\(\)  # was: softmax",
     samples.InlineSoftmax: r"# in forward of the model: leave out the softmax behind the last layer",
@@ -137,6 +141,19 @@ def test_a_step_that_draws_random_numbers_is_run_as_a_whole() -> None:
     assert all(torch.equal(ours[name], p) for name, p in expected.named_parameters())
 
 
+def test_what_a_network_wants_of_itself_is_no_skill() -> None:
+    """The loss against the teacher is not seen from outside; the loss itself is whole."""
+    task = task_of(samples.Student, Recorded)
+    assert isinstance(task.step, WholeStep) and task.step.hidden == {1} and isinstance(task.model, nn.Module)
+    batch = next(iter(task.train))
+    with LossCalls() as seen:
+        loss = task.step(task.model, batch)
+    assert [call.name for call in seen.calls] == ["cross_entropy"]
+    model: Any = task.model
+    outputs, wanted = model.net(batch[0]), model.teacher(batch[0])
+    assert torch.equal(loss, F.cross_entropy(outputs, batch[1]) + 0.1 * F.mse_loss(outputs, wanted))
+
+
 # -- no trace
 
 
@@ -186,6 +203,12 @@ def test_the_fixed_task_is_a_copy() -> None:
 
 
 # -- what Lightning gives and takes
+
+
+def test_lightning_is_not_imported_by_us() -> None:
+    code = "import sys, runtrue.cli.targets; print([m for m in ('pytorch_lightning', 'lightning') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_lightning_is_known_by_both_of_its_names() -> None:
@@ -293,6 +316,8 @@ def test_code_as_it_stands_in_a_module() -> None:
         loop.startswith("# at the end of __init__\nfrom torch import nn\n\nfor name") and "self.get_submodule" in loop
     )
     assert in_module("# in the loss: leave out the softmax") == "# in the loss: leave out the softmax"
+    scaled = in_module("mean, std = inputs.mean(0), inputs.std(0)\ninputs = (inputs - mean) / std")
+    assert scaled.split("\n")[0] == "# where the data are made" and scaled.count("#") == 1
     two = in_module("for p in ():\n    pass\noptimizer = torch.optim.Adam(model.parameters(), lr=1)").split("\n")
     assert two[-2:] == ["# in configure_optimizers", "optimizer = torch.optim.Adam(self.parameters(), lr=1)"]
     half = Configured(nn.Linear(1, 1), (0.5,), ("LambdaLR",), 2.0)

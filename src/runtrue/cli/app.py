@@ -101,7 +101,7 @@ def lab(
     name: Annotated[
         str | None, typer.Argument(help="The experiment, or `all`; without it, all are listed.", show_default=False)
     ] = None,
-    format: Annotated[CheckFormat, typer.Option(help="What to print.")] = CheckFormat.text,
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
     out: Out = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds to average over.", show_default=False)] = None,
     data: Annotated[str | None, typer.Option(help="gaussian or fashion-mnist.", show_default=False)] = None,

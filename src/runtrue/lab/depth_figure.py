@@ -238,7 +238,7 @@ def stroke(line: Line, rows: list[Spec], x: Spec, y: Spec, dots: bool) -> Spec:
 def x_axis(title: str, values: Sequence[float], log: bool = False) -> Spec:
     """A level axis; `values`: where its numbers stand."""
     axis: Spec = {"grid": False, "labelFlush": False, **({"values": list(values)} if values else {})}
-    scale = {"type": "log" if log else "linear", "nice": False, "zero": False}
+    scale: Spec = {"type": "log", "nice": False} if log else {"type": "linear", "nice": False, "zero": False}
     return {"type": "quantitative", "title": title, "scale": scale, "axis": {**axis, "format": "d"}}
 
 

@@ -22,7 +22,8 @@ from runtrue.lightning_task.inline import by_loss
 from runtrue.lightning_task.optimizer import optimizer_of
 from runtrue.lightning_task.parts import Parts, by_call
 from runtrue.lightning_task.standin import Standin, attach, begin, is_data_module, is_module
-from runtrue.lightning_task.step import Arriving, arriving, training_step
+from runtrue.lightning_task.step import Arriving, arriving
+from runtrue.lightning_task.whole import WholeStep, made_by_networks
 from runtrue.sandbox import sandbox
 from runtrue.task import Task, TaskError, blame
 
@@ -66,7 +67,7 @@ def _task_of(given: Any, data: Any, epochs: int | None, seed: int) -> Task:
     optimizer = optimizer_of(module, standin)
     begin(module)
     module.train()
-    whole = Task(module, found.train, found.val, step=training_step, optimizer=optimizer, epochs=epochs)
+    whole = Task(module, found.train, found.val, step=WholeStep(), optimizer=optimizer, epochs=epochs)
     return _told_apart(whole.replace(batch_size=found.batch_size), arriving(module, data_module), seed)
 
 
@@ -128,8 +129,9 @@ def _told_apart(task: Task, arrive: Arriving, seed: int) -> Task:
     module = task.model
     assert isinstance(module, nn.Module)
     loader = batches_of.as_loader(task.train, task.batch_size)
-    parts = None if isinstance(loader, Iterator) else _parts(task, module, loader, arrive, seed)
-    if parts is None:
+    parts = WholeStep() if isinstance(loader, Iterator) else _parts(task, module, loader, arrive, seed)
+    if isinstance(parts, WholeStep):
+        task = task.replace(step=parts)
         return task.replace(train=batches_of.prepared(loader, arrive)) if arrive.hooks else task
     if parts.forward is not None:
         vars(module)["forward"] = parts.forward
@@ -141,9 +143,9 @@ def _told_apart(task: Task, arrive: Arriving, seed: int) -> Task:
     return apart.replace(train=batches_of.prepared(loader, *changes), val=val)
 
 
-def _parts(task: Task, module: nn.Module, loader: Any, arrive: Arriving, seed: int) -> Parts | None:
-    """None for a training_step that is run as a whole, whatever it is that keeps it from being told apart: an error in it is
-    met again by the check, which says what it is."""
+def _parts(task: Task, module: nn.Module, loader: Any, arrive: Arriving, seed: int) -> Parts | WholeStep:
+    """A WholeStep for a training_step that cannot be told apart, for whatever reason: an error in it is met again by the check,
+    which says what it is."""
     with sandbox(task.replace(train=batches_of.First(loader, LOOKED_AT)), seed) as box:
         for way in (by_call, by_loss):
             box.start()
@@ -151,4 +153,7 @@ def _parts(task: Task, module: nn.Module, loader: Any, arrive: Arriving, seed: i
                 parts = way(module, [arrive(batch) for batch in box.batches])
                 if parts is not None:
                     return parts
-    return None
+        box.start()
+        with contextlib.suppress(Exception):
+            return WholeStep(made_by_networks(module, arrive(box.batch(0))))
+    return WholeStep()

@@ -9,19 +9,20 @@ from runtrue.findings import Finding
 from runtrue.lightning_task.inline import LossOf
 from runtrue.lightning_task.optimizer import Configured
 from runtrue.lightning_task.parts import StepLoss
-from runtrue.lightning_task.step import training_step
+from runtrue.lightning_task.whole import WholeStep
 from runtrue.report import Report
 from runtrue.task import Task
 
 OPTIMIZER = "# in configure_optimizers"
 STEP = "# in training_step"
+DATA = "# where the data are made"
 INIT = "# at the end of __init__"
 ABSOLUTE = {"OneCycleLR", "CyclicLR"}  # rates of their own, whatever the optimizer was given
 
 
 def is_adapted(task: Task) -> bool:
     """True for a task that `task_of` made."""
-    return isinstance(task.loss, (StepLoss, LossOf)) or task.step is training_step
+    return isinstance(task.loss, (StepLoss, LossOf)) or isinstance(task.step, WholeStep)
 
 
 def spoken(report: Report, task: Task) -> Report:
@@ -89,7 +90,9 @@ def _place(line: str) -> str:
     """The method in which a line belongs; "" where the line before says it."""
     if re.match(r"optimizer = |for group in optimizer", line):
         return OPTIMIZER
-    if re.match(r"(loss|outputs|targets|inputs|mean, std|prediction)\b.* = ", line):
+    if re.match(r"(mean, std|inputs\b.*|seen|keep) = ", line):
+        return DATA
+    if re.match(r"(loss|outputs|targets|prediction)\b.* = ", line):
         return STEP
     if re.match(r"model[.\[]|for (name|module|parameter|layer)\b|from torch import nn|layer = model", line):
         return INIT

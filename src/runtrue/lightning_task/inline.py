@@ -43,7 +43,7 @@ class LossOf:
         return self.function(outputs, fitted.to(self.dtype), *self.args, **self.kwargs)
 
 
-class _Gate(TorchFunctionMode):
+class Gate(TorchFunctionMode):
     """Notes the calls of loss functions; with `stop`, ends at the first."""
 
     def __init__(self, stop: bool) -> None:
@@ -86,7 +86,7 @@ class UntilLoss:
 
 def until_loss(module: nn.Module, batch: Any) -> Any:
     """What reaches the loss function."""
-    with _Gate(stop=True) as gate, contextlib.suppress(_Reached):
+    with Gate(stop=True) as gate, contextlib.suppress(_Reached):
         loss_of(module, batch)
     return gate.calls[0][1]
 
@@ -128,9 +128,9 @@ def by_loss(module: nn.Module, batches: list[Any]) -> Parts | None:
     return Parts(loss, None if plain and in_order else pick, UntilLoss(module, form))
 
 
-def _watched(module: nn.Module, batch: Any) -> tuple[_Gate, Tensor | None]:
+def _watched(module: nn.Module, batch: Any) -> tuple[Gate, Tensor | None]:
     """The loss functions that a step calls, and its loss; None if the only call of one failed."""
-    with _Gate(stop=False) as gate:
+    with Gate(stop=False) as gate:
         try:
             return gate, loss_of(module, batch)
         except (IndexError, RuntimeError, ValueError, TypeError):

@@ -11,6 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -218,7 +219,7 @@ def spoiled(leaf: Tensor) -> list[Tensor]:
 
 
 def exchanged(batch: Any, place: int, other: Tensor) -> Any:
-    number = iter(range(len(list(tensors_of(batch)))))
+    number = count()
     return map_tensors(batch, lambda t: other if next(number) == place else t)
 
 

@@ -6,13 +6,15 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from runtrue.batches import map_tensors, size_of, tensors_of
+from runtrue.batches import map_tensors, size_of, tensors_of, to_device
 from runtrue.lightning_task.standin import NOT_THE_FIRST, overrides
+from runtrue.sandbox import device_of
 from runtrue.surgery import core
 from runtrue.task import TaskError, blame, shapes
 
@@ -65,23 +67,26 @@ def _arguments(kind: type) -> int:
 class Arriving:
     """What Lightning does with a batch before the training_step: the hooks around its transfer to the device."""
 
+    module: nn.Module
     hooks: tuple[Callable[[Any, int], Any], ...] = ()
 
     def __call__(self, batch: Any) -> Any:
+        device = device_of(self.module)
         for hook in self.hooks:
-            batch = hook(batch, 0)
-        return map_tensors(batch, lambda t: t)
+            batch = hook(to_device(batch, device), 0)
+        return to_device(batch, device)
 
 
 def arriving(module: nn.Module, data_module: Any) -> Arriving:
     """The hooks that the user wrote, of the data module and of the module."""
     return Arriving(
+        module,
         tuple(
             getattr(holder, hook)
             for hook in ("on_before_batch_transfer", "on_after_batch_transfer")
             for holder in (data_module, module)
             if holder is not None and overrides(holder, hook)
-        )
+        ),
     )
 
 
@@ -107,20 +112,20 @@ class Form:
     def batch(self, targets: Any) -> Any:
         """A batch around these targets; all else in it is zeros, of the shape that it would have."""
         given = dict(zip(self.wanted, tensors_of(targets)))
-        count = len(next(iter(given.values()))) if self.rows else 0
-        number = iter(range(len(list(tensors_of(self.template)))))
+        first = next(iter(given.values()))
+        number = count()
 
         def fill(leaf: Tensor) -> Tensor:
             i = next(number)
-            return given[i] if i in given else _hollow(leaf, count if self.rows else None)
+            return given[i] if i in given else _hollow(leaf, len(first) if self.rows else None, first.device)
 
         return map_tensors(self.template, fill)
 
 
-def _hollow(leaf: Tensor, rows: int | None = None) -> Tensor:
+def _hollow(leaf: Tensor, rows: int | None = None, device: torch.device | None = None) -> Tensor:
     """Zeros that take no room."""
     shape = tuple(leaf.shape) if rows is None else (rows, *leaf.shape[1:])
-    return torch.zeros((), dtype=leaf.dtype, device=leaf.device).expand(shape)
+    return torch.zeros((), dtype=leaf.dtype, device=device or leaf.device).expand(shape)
 
 
 @contextmanager
