@@ -19,6 +19,8 @@ __all__ = ["EXPERIMENTS", "listing", "run"]
 EXPERIMENTS: dict[str, str] = {
     "init": "The spread of the initial weights decides whether a deep network's signal dies, saturates or comes through.",
     "learning-rates": "Four rates, four curves: the loss rises at a very high rate, sticks at a high one, creeps at a low one.",
+    "momentum": "SGD falls at a small rate, but slowly; momentum is faster, and Nesterov momentum converges better still.",
+    "decay": "A learning rate that decays, by steps, exponentially or as 1/t, ends lower than one that stays where it is.",
     "penalty": "A penalty on the weights raises the first loss by what one computes by hand; a small one lets the loss fall.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""

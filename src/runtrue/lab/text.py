@@ -23,6 +23,10 @@ SHORT = {
     "saturated_fraction": "satur.",
     "removed_fraction": "removed",
     "end_spread": "spread",
+    "accuracy_spread": "spread",
+    "steepness": "walls",
+    "small_steps": "steps",
+    "highest_rate": "highest",
     "data_end_spread": "spread",
     "gone_fraction": "gone",
     "by_hand": "added",
@@ -38,6 +42,7 @@ HIDDEN = (
     "std_by_seed",
     "std_large_weights",
     "end_by_seed",
+    "accuracy_by_seed",
     "reason",
     "claimed",
 )
