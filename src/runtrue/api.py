@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from runtrue import diagnosis
+from runtrue import diagnosis, lightning_task
 from runtrue.report import Report
 from runtrue.task import Task, TaskError
 
@@ -24,7 +24,8 @@ def check(
 ) -> Report:
     """Find out whether a task will train; if not, why, what cures it, and the proof.
 
-    task: a `Task`, or a model, with the other parts of a `Task` by name (`train=`, `loss=`, `optimizer=`, …).
+    task: a `Task`, or a model, with the other parts of a `Task` by name (`train=`, `loss=`, `optimizer=`, …); or a LightningModule,
+    with its data module or loader as `train=` unless it has its own.
     budget: seconds. only, skip: cause ids to look for, or not. seed: of the batches, the dropout and the new weights.
 
     The model, the optimizer, the data and the random state are bit-identical afterwards. Raises `TaskError` if the task cannot be
@@ -37,12 +38,22 @@ def check(
     >>> report.ok
     True
     """
+    if lightning_task.is_module(task):
+        return _of_lightning(task, train, parts, budget=budget, only=only, skip=skip, seed=seed)
     if not isinstance(task, Task):
         task = Task(task, train, **_known(parts))
     elif train is not None or parts:
         given = ", ".join([*(["train"] if train is not None else []), *parts])
         raise TaskError(f"a Task was given, and {given} besides: put them into the Task (task.replace(...))")
     return diagnosis.check(task, budget=budget, only=only, skip=skip, seed=seed)
+
+
+def _of_lightning(module: Any, data: Any, parts: dict[str, Any], **how: Any) -> Report:
+    """By the module's own step and optimizer; only how long it is planned for is asked besides."""
+    if odd := sorted(set(_known(parts)) - {"epochs"}):
+        raise TaskError(f"a LightningModule brings its {', '.join(odd)} itself: leave that out")
+    task = lightning_task.task_of(module, data, epochs=parts.get("epochs"), seed=how["seed"])
+    return lightning_task.spoken(diagnosis.check(task, **how), task)
 
 
 def _known(parts: dict[str, Any]) -> dict[str, Any]:
