@@ -80,18 +80,21 @@ def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         load("npz:~/none.npz")
 
 
-def told(skipped: int) -> str:
+def told(*reasons: str) -> str:
     split = Split(torch.zeros(2000, 1, 2, 3, dtype=torch.uint8), torch.zeros(2000).long())
-    lost = [Skipped(f"photos/{number}.jpg", "empty: 0 bytes") for number in range(skipped)]
+    lost = [Skipped(f"photos/{number}.jpg", reason) for number, reason in enumerate(reasons)]
     return gathered("photos", split, split, ("cat", "dog"), "/home/me/photos", lost).describe()
 
 
 def test_a_set_is_told_in_a_few_lines() -> None:
     head = "photos: 2,000 training and 2,000 validation images, 1 × 2 × 3, 2 classes\nread from /home/me/photos"
-    assert told(0) == head
-    assert told(1) == f"{head}\n1 file skipped:\n  photos/0.jpg: empty: 0 bytes"
-    assert told(5).count("\n") == 7 and "more" not in told(5)
-    assert told(1234).splitlines()[-1] == "  … and 1,229 more"
+    assert told() == head
+    assert told("empty: 0 bytes") == f"{head}\n1 file skipped:\n  photos/0.jpg: empty: 0 bytes"
+    lines = told("a", "b", "b").splitlines()
+    assert lines[2:] == ["3 files skipped:", "  photos/1.jpg and 1 more: b", "  photos/0.jpg: a"]
+    lines = told(*["a"] * 1234, *"bcdefgh").splitlines()
+    assert lines[2:4] == ["1,241 files skipped:", "  photos/0.jpg and 1,233 more: a"]
+    assert len(lines) == 9 and lines[-1] == "  … and 3 more"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ class Moves:
     def __getitem__(self, part: slice) -> Moves:
         return Moves(*(None if of is None else of[part] for of in (self.rows, self.columns, self.mirrored)))
 
+    def to(self, device: torch.device) -> Moves:
+        return Moves(*(None if of is None else of.to(device) for of in (self.rows, self.columns, self.mirrored)))
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -87,7 +90,7 @@ class Augment:
 
     def moved(self, images: Tensor, moves: Moves) -> Tensor:
         """Raises ValueError if the border is as wide as the image: some windows would show nothing of it."""
-        given = images
+        moves = moves.to(images.device)
         if moves.rows is not None and moves.columns is not None:
             height, width = images.shape[2:]
             if self.crop >= min(height, width):
@@ -96,29 +99,27 @@ class Augment:
                 )
             padded = F.pad(images, (self.crop,) * 4, value=self.fill)
             images = windows(padded, (height, width), moves.rows, moves.columns)
-        if moves.mirrored is not None:
-            images = images.clone() if images is given else images
-            turn_(images, moves.mirrored.nonzero()[:, 0])
-        return images
+        return images if moves.mirrored is None else turned(images, moves.mirrored)
 
 
 def windows(padded: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
     """Of each image the window of that size whose upper left corner is at (row, column): one gather from a view of all
     windows. NumPy copies a row of pixels at once where torch's CPU code goes pixel by pixel."""
     view = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # (B, C, rows, columns, H, W)
-    each = torch.arange(len(padded))
+    each = torch.arange(len(padded), device=padded.device)
     if in_numpy(padded):
         return torch.from_numpy(view.numpy()[each.numpy(), :, rows.numpy(), columns.numpy()])
-    return view[each.to(padded.device), :, rows.to(padded.device), columns.to(padded.device)]
+    return view[each, :, rows, columns]
 
 
-def turn_(images: Tensor, places: Tensor) -> None:
-    """Exchange left and right of the images at those places, in place."""
-    turned = picked(images, places).flip(3)
-    if in_numpy(images):
-        images.numpy()[places.numpy()] = turned.numpy()
-    else:
-        images[places.to(images.device)] = turned
+def turned(images: Tensor, mirrored: Tensor) -> Tensor:
+    """With left and right exchanged where `mirrored`. On the CPU only those are touched; elsewhere that would mean to wait
+    for their number."""
+    if not in_numpy(images):
+        return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    places, found = mirrored.nonzero()[:, 0], images.clone()
+    found.numpy()[places.numpy()] = picked(images, places).flip(3).numpy()
+    return found
 
 
 def picked(images: Tensor, places: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 SHOWN = 5
-"""Skipped files that a description lists; the others are counted."""
+"""Reasons for skipped files that a description lists, the most frequent first; the others are counted."""
 
 
 class DataError(Exception):
@@ -67,10 +68,15 @@ class Images:
         ]
         if self.skipped:
             lines.append(f"{counted(len(self.skipped), 'file')} skipped:")
-            lines += [f"  {one}" for one in self.skipped[:SHOWN]]
-            if len(self.skipped) > SHOWN:
-                lines.append(f"  … and {len(self.skipped) - SHOWN:,} more")
+            reasons = Counter(one.reason for one in self.skipped).most_common()
+            lines += [f"  {self._skipped_for(reason)}" for reason, _ in reasons[:SHOWN]]
+            if len(reasons) > SHOWN:
+                lines.append(f"  … and {sum(count for _, count in reasons[SHOWN:]):,} more")
         return "\n".join(lines)
+
+    def _skipped_for(self, reason: str) -> str:
+        first, *others = (one.path for one in self.skipped if one.reason == reason)
+        return f"{first}{f' and {len(others):,} more' if others else ''}: {reason}"
 
 
 def gathered(

@@ -117,10 +117,11 @@ class Loader:
         count, whole = len(self.labels), self.batch_size * self.world
         order = torch.randperm(count, generator=self._generator(epoch, ORDER)) if self.shuffle else torch.arange(count)
         moves = self.augment.draw(count, self._generator(epoch, MOVES))  # of the examples in this order
+        order, moves = order.to(self.images.device), moves.to(self.images.device)
         for start in range(first * whole, len(self) * whole, whole):
             mine = self._share(start, min(start + whole, count))
             images = self.augment.moved(picked(self.images, order[mine]), moves[mine])
-            yield self._normalised(images), self.labels[order[mine].to(self.labels.device)]
+            yield self._normalised(images), self.labels[order[mine]]
 
     def _share(self, start: int, end: int) -> slice:
         """The part of this process of a global batch, as even as can be."""
