@@ -33,6 +33,7 @@ SHORT = {
     "val_spread": "spread",
     "test_spread": "spread",
     "gap_spread": "spread",
+    "norm_val_fraction": "normed",
     "by_hand": "added",
 }
 GAP = 3
