@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from runtrue.lab.batchnorm_judge import NAMES, WORKS, shown
+from runtrue.lab.batchnorm_judge import NAMES, WORKS, worth_in_words
 from runtrue.lab.experiment import Experiment, Judgement, Row
 from runtrue.lab.figure import INSIDE, POWERS, layer_axis, panels_of
 from runtrue.lab.page import part_section
@@ -17,7 +17,7 @@ from runtrue.report.numbers import count, is_finite
 from runtrue.report.rate_charts import NO_LEARNING, label_layers, placed
 from runtrue.report.theme import BLUE, GREY, NUMBERS, ORANGE, Spec
 
-WITHOUT, WITH = "without", "with batch normalization"
+WITHOUT, WITH = "without", "normalized"
 COLOURS = {WITHOUT: ORANGE, WITH: BLUE}
 TOP = 1.2
 """The frame ends at this many times the loss of a constant guess: what rises further leaves it."""
@@ -288,11 +288,9 @@ def race(experiment: Experiment, row: Row, steps: int) -> Chart:
             "encoding": {"x": x, "y": y, "color": colour("network")},
         },
     }
-    speeds = f"{shown(row['by_step'])} times as fast by steps, {shown(row['by_second'])} times by the clock"
-    words = f"{name}: {speeds}, {row['verdict']}."
-    return Chart(
-        spec, f"{words} The loss of the batches of seed {experiment.settings['seed']}, at the best rate of each.", words
-    )
+    words = f"{name}: {worth_in_words(row)}."
+    seed = experiment.settings["seed"]
+    return Chart(spec, f"{name}: the loss of the batches of seed {seed}, at the best rate of each.", words)
 
 
 # -- tables
@@ -315,4 +313,6 @@ def table(rows: Sequence[Row], caption: str = "") -> Table:
 def as_cell(key: str, value: Any) -> Any:
     if isinstance(value, str):
         return value.replace(" ", "\u00a0")
-    return percent(value, 1) if key.endswith("fraction") and is_finite(value) else value
+    if key.endswith("fraction") and is_finite(value):
+        return percent(value, 1)
+    return float(f"{value:.3g}") if isinstance(value, float) else value

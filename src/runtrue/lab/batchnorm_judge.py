@@ -15,9 +15,13 @@ from typing import Literal
 from runtrue.curves import end, lost_at
 from runtrue.lab.experiment import Judgement, Row, Series
 from runtrue.lab.training import CONSTANT
+from runtrue.rates import LEARNED
 
 FLOWS = 10.0
 """Gradient at the first layer over that at the last, or its inverse, up to which it flows through the layers."""
+EXPLODES = math.sqrt(math.pi / (math.pi - 1))
+"""Growth of the gradient's norm a layer, back through normalized ReLUs of unlimited width (Yang et al. 2019, "A Mean Field
+Theory of Batch Normalization", section 3). Measured 1.22."""
 WORKS = 0.5
 """Share of a constant guess's loss that a run has to remove, at least, for its learning rate or its first weights to work."""
 HALF = math.sqrt(10.0)
@@ -62,7 +66,17 @@ def flow(rows: Sequence[Row]) -> Judgement:
         "With batch normalization gradients flow better through a deep network.",
         held,
         f"the gradient at layer 1 over that at layer {rows[-1]['layer']}, before training: {', '.join(told)}; it flows from "
-        f"{1 / FLOWS:g} to {FLOWS:g}." + (f" There is nothing to repair {' and '.join(fine)}." if fine else ""),
+        f"{1 / FLOWS:g} to {FLOWS:g}."
+        + (f" There is nothing to repair {' and '.join(fine)}." if fine else "")
+        + growth(rows),
+    )
+
+
+def growth(rows: Sequence[Row]) -> str:
+    """With it the gradient is not level either: it grows towards the front, by a factor that theory gives."""
+    grows = gradient_kept(rows, "he_norm") ** (1 / max(1, len(rows) - 1))
+    return (
+        f" With it, it grows {grows:.2f}-fold a layer on its way back (ReLU, wide layers, by theory: {EXPLODES:.2f})."
     )
 
 
@@ -208,23 +222,29 @@ class Speed:
     by_second: float
 
 
-def speed(without: Sequence[float], normed: Sequence[float], ratio: float) -> Speed:
+def speed(without: Sequence[float], normed: Sequence[float], ratio: float, constant: float) -> Speed:
     """Compare two loss curves of as many steps, one of a network whose step takes `ratio` times as long.
 
-    The level is the higher of the two ends: the loss to which both came. Where one run was lost, the other wins.
+    The level is the higher of the two ends: the loss to which both came. Where only one learned, it wins: `constant` is the loss
+    of a constant guess.
 
     >>> slow, fast = [1 - 0.005 * step for step in range(100)], [1 - 0.01 * step for step in range(100)]
-    >>> found = speed(slow, fast, ratio=1.25)
+    >>> found = speed(slow, fast, ratio=1.25, constant=1.0)
     >>> round(found.by_step, 1), round(found.by_second, 1)
     (1.9, 1.5)
     """
-    lost = [lost_at(curve) is not None for curve in (without, normed)]
-    if any(lost):
-        times = 1.0 if all(lost) else math.inf if lost[0] else 0.0
+    one, other = (lost_at(curve) is None and learned(end(curve), constant) for curve in (without, normed))
+    if not (one and other):
+        times = 1.0 if one == other else math.inf if other else 0.0
         return Speed(math.nan, times, times)
     level = max(end(without), end(normed))
     times = arrival(without, level) / arrival(normed, level)
     return Speed(level, times, times / ratio)
+
+
+def learned(loss: float, constant: float) -> bool:
+    """True if more than what noise could do was removed of a constant guess's loss."""
+    return loss < (1 - LEARNED) * constant
 
 
 def arrival(losses: Sequence[float], level: float) -> int:
@@ -246,19 +266,22 @@ def depends(rows: Sequence[Row]) -> Judgement:
     return Judgement(
         "N1.6f",
         "Whether it is worth it depends on the case.",
-        len({row["verdict"] for row in rows}) > 1,
+        {row["verdict"] for row in rows} >= {"worth it", "not worth it"},
         f"{'. '.join(told)}. Each network at its best rate; worth it: for every seed at least {FASTER:g} times as fast by the "
         "clock.",
     )
 
 
 def worth_in_words(row: Row) -> str:
-    span = few(row["by_second"])
-    if row["most"] > row["least"]:
-        span += f", by seed {few(row['least'])} to {few(row['most'])}"
+    accuracy = f"validation accuracy {row['val_fraction']:.1%} without, {row['norm_val_fraction']:.1%} with"
+    if row["least"] == math.inf:
+        return f"{row['verdict']}, without it nothing is learned ({accuracy})"
+    if row["most"] == 0:
+        return f"{row['verdict']}, with it nothing is learned ({accuracy})"
+    seeds = f", by seed {few(row['least'])} to {few(row['most'])}" if row["most"] > row["least"] else ""
     return (
-        f"with batch normalization the loss is where both get {few(row['by_step'])} times as fast by steps and "
-        f"{few(row['by_second'])} times by the clock ({span}): {row['verdict']}"
+        f"{row['verdict']}, with it the loss is where both get {few(row['by_step'])} times as fast by steps and "
+        f"{few(row['by_second'])} times by the clock{seeds} ({accuracy})"
     )
 
 

@@ -66,11 +66,15 @@ class Found:
 
     @property
     def speed(self) -> Speed:
-        without, with_norm = self.twins
-        steps = min(len(without.losses), len(with_norm.losses))
-        lost = lost_at(without.losses) is not None or lost_at(with_norm.losses) is not None
-        cut = slice(None) if lost else slice(steps)
-        return speed(without.losses[cut], with_norm.losses[cut], self.ratio)
+        without, with_norm = (twin.losses for twin in self.twins)
+        lost = lost_at(without) is not None or lost_at(with_norm) is not None
+        steps = None if lost else min(len(without), len(with_norm))  # the budget may have cut one of them
+        return speed(without[:steps], with_norm[:steps], self.ratio, self.level)
+
+    @property
+    def level(self) -> float:
+        """The loss without learning."""
+        return self.constant if self.constant is not None else max(twin.losses[0] for twin in self.twins)
 
 
 def run(task: Task, *, name: str = "task", budget: float = 60.0, steps: int = STEPS, seed: int = 0) -> Experiment:

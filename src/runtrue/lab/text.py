@@ -37,6 +37,7 @@ SHORT = {
     "val_spread": "spread",
     "test_spread": "spread",
     "gap_spread": "spread",
+    "norm_val_fraction": "normed",
     "by_hand": "added",
     "all_right_after": "0 after",
 }
