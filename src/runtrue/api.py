@@ -24,8 +24,8 @@ def check(
 ) -> Report:
     """Find out whether a task will train; if not, why, what cures it, and the proof.
 
-    task: a `Task`, or a model, with the other parts of a `Task` by name (`train=`, `loss=`, `optimizer=`, …); or a LightningModule,
-    with its data module or loader as `train=` unless it has its own.
+    task: a `Task`, or a model, with the other parts of a `Task` by name (`train=`, `loss=`, `optimizer=`, …); or a
+        LightningModule, with its data module or loader as `train=` unless it has its own.
     budget: seconds. only, skip: cause ids to look for, or not. seed: of the batches, the dropout and the new weights.
 
     The model, the optimizer, the data and the random state are bit-identical afterwards. Raises `TaskError` if the task cannot be

@@ -427,3 +427,11 @@ def test_targets_that_the_loss_brings_into_range_are_in_range() -> None:
     assert runtrue.check(task, budget=2, only=["labels-out-of-range"]).ok
     bare = task.replace(loss=nn.BCEWithLogitsLoss())
     assert runtrue.check(bare, budget=2, only=["labels-out-of-range"]).faults[0].cause == "labels-out-of-range"
+
+
+def test_a_module_is_checked_from_python_as_well() -> None:
+    report = runtrue.check(samples.LabelsFromOne(), train=samples.Clothes(), epochs=10, budget=12)
+    assert report.faults[0].cause == "labels-out-of-range"
+    assert report.faults[0].remedy is not None and "training_step" in report.faults[0].remedy.code
+    with pytest.raises(TaskError, match="brings its loss, optimizer itself"):
+        runtrue.check(samples.LabelsFromOne(), train=samples.Clothes(), loss=F.cross_entropy, optimizer=SGD)
