@@ -15,8 +15,8 @@ from runtrue.training.folder import RunFolder
 
 SETS = {"train": ("training", ORANGE), "val": ("validation", BLUE)}
 HEADS = {
-    "epoch": "epoch", "train_loss": "training loss", "val_loss": "validation loss", "train_accuracy": "training accuracy",
-    "val_accuracy": "validation accuracy", "lr": "learning rate", "seconds": "seconds",
+    "epoch": "epoch", "train_loss": "train loss", "val_loss": "val loss", "train_accuracy": "train right",
+    "val_accuracy": "val right", "lr": "rate", "seconds": "seconds",
 }  # fmt: skip
 SHOWN = 50  # rows of the table, the last ones: the curves show the rest
 
@@ -31,7 +31,7 @@ def page(folder: RunFolder, config: Config, data: str) -> str:
     share, done = history[-1]["val_accuracy"], f"{len(history)} of {config.epochs} epochs"
     return render_page(
         folder.path.name,
-        subtitle=f"{config.net} on {data}",
+        subtitle=f"{config.net} on {data.splitlines()[0]}",
         status_text=f"{share:.1%} of the validation set right after {done}",
         blocks=blocks(history, config, facts),
     )
