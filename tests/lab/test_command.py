@@ -34,8 +34,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_every_experiment_is_listed_with_its_claim() -> None:
     lines = call().output.splitlines()
-    assert [line.split()[0] for line in lines] == list(lab.EXPERIMENTS)
-    assert {"init", "learning-rates", "penalty", "batchnorm", "regularization"} <= set(lab.EXPERIMENTS)
+    assert [line.split()[0] for line in lines] == list(lab.EXPERIMENTS) and "penalty" in lab.EXPERIMENTS
     assert all(claim in line for line, claim in zip(lines, lab.EXPERIMENTS.values()))
 
 

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow
 EXPERIMENTS: dict[str, tuple[int, dict[str, Any]]] = {
     "init": (13, {"seeds": 1}),
     "learning-rates": (1, {"seeds": 1, "steps": 240}),
+    "momentum": (3, {"seeds": 2, "epochs": 2, "width": 20, "batch_size": 200}),
+    "decay": (4, {"seeds": 2, "epochs": 6, "width": 20, "batch_size": 500}),
     "penalty": (2, {"seeds": 1, "steps": 60, "width": 50}),
     "depth": (5, {"seeds": 2, "depths": (8, 14), "images": 32, "epochs": 2, "batch_size": 8}),
     "batchnorm": (7, {"seeds": 1, "width": 20, "depth": 4, "epochs": 1, "long": 2}),

@@ -51,8 +51,9 @@ def run(
     """Follow every schedule, train under each at every first rate, and judge the claims.
 
     A network of `depth` tanh layers of `width` units is trained for `epochs` epochs (60, or 120 if `full`) by SGD with momentum
-    on the 3,000 images of Fashion-MNIST that ship with runtrue; the rate changes once an epoch. Each seed (of 3, or 10 if `full`),
-    from `seed` on, draws other weights and another order of the batches. Raises ValueError for a setting out of its limits.
+    on the 3,000 images of Fashion-MNIST that ship with runtrue; the rate changes once an epoch. Each seed (of 3, or 10 if
+    `full`), from `seed` on, draws other weights and another order of the batches. Raises ValueError for a setting out of its
+    limits.
     """
     usual = DEFAULTS[full]
     settings: dict[str, Any] = {"data": "fashion-mnist", "seeds": usual[0] if seeds is None else seeds, "seed": seed}

@@ -25,7 +25,7 @@ HEADS = {
     "N4.1e": "Momentum on images, each at its best rate",
     "N4.1f": "Nesterov momentum on images",
 }
-FRAME = {"x": (-10.5, 8.5), "y": (-2.2, 2.2)}
+FRAME = {"x": (-10.5, 8.5), "y": (-2.7, 2.7)}
 LEVELS = (0.1, 1.0, 4.0, 12.0, 30.0, 70.0, 140.0)
 """Losses whose level lines are drawn."""
 CORNERS = 90
@@ -39,7 +39,7 @@ def momentum_blocks(experiment: Experiment) -> list[Block]:
     rates = Chart(
         by_rate(images),
         f"The loss of the batches at the end, by the learning rate; means of {seeds}, and from the lowest to the highest. "
-        "Those of the two momenta are the line of SGD, a decade to the left.",
+        "Those of the two momenta are about the line of SGD, a decade to the left.",
         alt_of_rates(images),
     )
     epochs = Chart(
@@ -162,17 +162,23 @@ def by_rate(images: Sequence[Row]) -> Spec:
         "axis": {"values": rates, "grid": False, "labelExpr": NUMBERS["labelExpr"]},
     }
     names = {"domain": list(NAMES.values()), "range": [COLOURS[kind] for kind in NAMES]}
-    colour = {"field": "optimizer", "type": "nominal", "scale": names, "legend": {}}
+    colour = {"field": "optimizer", "type": "nominal", "scale": names}
     told = [{"field": "optimizer"}, {"field": "rate", "format": "~g"}, {"field": "end", "format": ".3~g"}]
     mark = {"type": "line", "strokeWidth": 2.25, "point": {"size": 45, "filled": True, "opacity": 1}}
     ends = {"y": {"field": "low", **y}, "y2": {"field": "high"}}
     return {
         "height": 300,
         "data": {"values": points},
-        "encoding": {"x": x, "color": colour},
+        "encoding": {"x": x},
         "layer": [
-            {"mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.3}, "encoding": ends},
-            {"mark": mark, "encoding": {"y": {"field": "end", **y}, "tooltip": told}},
+            {
+                "mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.3},
+                "encoding": {**ends, "color": {**colour, "legend": None}},
+            },
+            {
+                "mark": mark,
+                "encoding": {"y": {"field": "end", **y}, "color": {**colour, "legend": {}}, "tooltip": told},
+            },
         ],
     }
 
