@@ -206,6 +206,15 @@ def test_no_byte_of_a_packed_file_can_be_lost(tmp_path: Path) -> None:
             idx.read(path)
 
 
+def test_a_wrong_checksum_behind_whole_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idx, "CHUNK", 16)
+    (tmp_path / "x").write_bytes(PACKED[:-8] + b"\0" * 8)
+    with pytest.raises(DataError, match="= 96 bytes, its checksum is wrong: fetch it again"):
+        idx.read(tmp_path / "x")
+    (tmp_path / "x").write_bytes(PACKED)
+    assert encoded(idx.read(tmp_path / "x")) == GOOD
+
+
 def test_a_file_that_must_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied")

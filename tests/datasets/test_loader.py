@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from runtrue.datasets import Augment, Images, Loader, Split, load
+from runtrue.datasets import loader as module
 
 HOW: dict[str, Any] = {"mean": (0.5, 0.2, 0.1), "std": (0.5, 0.25, 2.0)}
 
@@ -155,6 +156,20 @@ def test_layout_and_type_change_no_value(channels: int) -> None:
     assert torch.equal(labels, of_half)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_large_sets_get_their_border_batch_by_batch_and_the_same_batches(
+    flip: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, augment = coloured(20), Augment(2, flip, fill=7)
+    kept = split.images.clone()
+    at_once = batches(split, 8, augment=augment)
+    monkeypatch.setattr(module, "BORDERED", 20 * 3 * 8 * 8 - 1)
+    assert same(batches(split, 8, augment=augment), at_once)
+    assert torch.equal(split.images, kept)
+    with pytest.raises(ValueError, match="crop:8 can move an image of 8 × 8 out of sight"):
+        batches(split, 8, augment=Augment(8))
+
+
 def test_normalised_images_of_a_set_have_mean_0_and_deviation_1(data: Images) -> None:
     inputs = torch.cat([inputs for inputs, _ in Loader(data.train, 500, mean=data.mean, std=data.std)])
     assert inputs.mean().item() == pytest.approx(0, abs=1e-4)
@@ -171,6 +186,7 @@ def test_normalised_images_of_a_set_have_mean_0_and_deviation_1(data: Images) ->
         ({"mean": (0.1,)}, "3 channels: mean and std need a number for each"),
         ({"std": (1, 0, 1)}, "std above 0"),
         ({"batch_size": 11, "drop_last": True}, "10 examples make no batch of 11: take a smaller batch_size"),
+        ({"augment": Augment(8)}, "crop:8 can move an image of 8 × 8 out of sight"),
         ({"batch_size": 3, "world": 3, "rank": 0}, "the last of the batches has 1 example for 3 processes"),
     ],
 )

@@ -90,6 +90,11 @@ def test_false_and_true_are_black_and_white(archive: Any) -> None:
     np.testing.assert_array_equal(data.train.images[:, 0].numpy(), np.where(GREY > 128, 255, 0))
 
 
+def test_levels_between_are_rounded(archive: Any) -> None:
+    for levels, expected in ((np.full(GREY.shape, 3.7), 4), (np.full(GREY.shape, 3.7 / 255), 4)):
+        assert set(load(archive(x=levels, y=LABELS)).train.images.unique().tolist()) == {expected}
+
+
 def test_names_of_the_classes(archive: Any) -> None:
     data = load(archive(x=GREY, y=LABELS, classes=np.array(["cat", "dog", "elk", "fox"])))
     assert data.classes == ("cat", "dog", "elk", "fox")

@@ -90,26 +90,35 @@ class Augment:
 
     def moved(self, images: Tensor, moves: Moves) -> Tensor:
         """Raises ValueError if the border is as wide as the image: some windows would show nothing of it."""
-        moves = moves.to(images.device)
-        if moves.rows is not None and moves.columns is not None:
-            height, width = images.shape[2:]
-            if self.crop >= min(height, width):
-                raise ValueError(
-                    f"crop:{self.crop} can move an image of {height} × {width} out of sight: take a smaller border"
-                )
-            padded = F.pad(images, (self.crop,) * 4, value=self.fill)
-            images = windows(padded, (height, width), moves.rows, moves.columns)
-        return images if moves.mirrored is None else turned(images, moves.mirrored)
+        if self.crop:
+            return self.cut(self.bordered(images), torch.arange(len(images)), moves)
+        return images if moves.mirrored is None else turned(images, moves.mirrored.to(images.device))
+
+    def bordered(self, images: Tensor) -> Tensor:
+        """With the border around each. Raises ValueError if it is as wide as an image."""
+        height, width = images.shape[2:]
+        if self.crop >= min(height, width):
+            raise ValueError(
+                f"crop:{self.crop} can move an image of {height} × {width} out of sight: take a smaller border"
+            )
+        return F.pad(images, (self.crop,) * 4, value=self.fill)
+
+    def cut(self, bordered: Tensor, places: Tensor, moves: Moves) -> Tensor:
+        """The images at those places out of many with their border, moved: picked and cropped in one gather."""
+        assert moves.rows is not None and moves.columns is not None
+        size = bordered.shape[2] - 2 * self.crop, bordered.shape[3] - 2 * self.crop
+        places, rows, columns = (of.to(bordered.device) for of in (places, moves.rows, moves.columns))
+        images = windows(bordered, places, size, rows, columns)
+        return images if moves.mirrored is None else turned(images, moves.mirrored.to(bordered.device))
 
 
-def windows(padded: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
-    """Of each image the window of that size whose upper left corner is at (row, column): one gather from a view of all
-    windows. NumPy copies a row of pixels at once where torch's CPU code goes pixel by pixel."""
-    view = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # (B, C, rows, columns, H, W)
-    each = torch.arange(len(padded), device=padded.device)
-    if in_numpy(padded):
-        return torch.from_numpy(view.numpy()[each.numpy(), :, rows.numpy(), columns.numpy()])
-    return view[each, :, rows, columns]
+def windows(bordered: Tensor, places: Tensor, size: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
+    """Of the images at those places the windows of that size whose upper left corners are at (row, column), from a view of
+    all windows. NumPy copies a row of pixels at once where torch's CPU code goes pixel by pixel."""
+    view = bordered.unfold(2, size[0], 1).unfold(3, size[1], 1)  # (N, C, rows, columns, H, W)
+    if in_numpy(bordered):
+        return torch.from_numpy(view.numpy()[places.numpy(), :, rows.numpy(), columns.numpy()])
+    return view[places, :, rows, columns]
 
 
 def turned(images: Tensor, mirrored: Tensor) -> Tensor:

@@ -41,13 +41,13 @@ def read(path: Path) -> Array:
 
 
 def _array(stream: BinaryIO, path: Path) -> Array:
-    magic, whole = _taken(stream, 4)
+    magic, _ = _taken(stream, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != UNSIGNED_BYTES or not 1 <= magic[3] <= 4:
         raise DataError(
             f"{path} is no IDX file of bytes: it begins with {magic.hex(' ') or 'nothing'}, expected 00 00 08 and the number "
             "of dimensions"
         )
-    lengths, whole = _taken(stream, 4 * magic[3])
+    lengths, _ = _taken(stream, 4 * magic[3])
     if len(lengths) < 4 * magic[3]:
         raise DataError(f"{path} breaks off within its header: fetch it again")
     shape = struct.unpack(f">{magic[3]}I", lengths)
@@ -56,9 +56,15 @@ def _array(stream: BinaryIO, path: Path) -> Array:
         raise DataError(
             f"{path} says that it holds {told} bytes, and the limit is {LIMIT / 2**30:g} GiB: it is damaged"
         )
-    data, whole = _taken(stream, need + 1)
-    if len(data) != need or not whole:
-        there = f"only {len(data):,} are there" if len(data) < need else "there are more"
+    data, sound = _taken(stream, need + 1)
+    if len(data) != need or not sound:
+        there = (
+            f"only {len(data):,} are there"
+            if len(data) < need
+            else "there are more"
+            if sound
+            else "its checksum is wrong"
+        )
         raise DataError(f"{path} is damaged: its header says {told} = {need:,} bytes, {there}: fetch it again")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 

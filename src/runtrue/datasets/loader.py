@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from runtrue.datasets.augment import Augment, picked
+from runtrue.datasets.augment import Augment, Moves, picked
 from runtrue.datasets.images import Split, counted
 
 ORDER, MOVES = 1, 2
 """Streams of random numbers of one epoch: the order of the examples, and what is done to each."""
+
+BORDERED = 512 * 2**20
+"""Bytes up to which the images are kept with their border, which saves a third of the time of a batch; CIFAR takes 240 MB."""
 
 
 class Loader:
@@ -24,7 +27,7 @@ class Loader:
 
     With `world` processes each global batch of `batch_size * world` examples is divided among them, so that all together
     see what one process with batches of that size would see, in the same order and moved in the same way. `batch_size` is
-    that of one process. The images are put on `device` once.
+    that of one process. The images are put on `device` once, with the border that crops need where that is not too large.
 
     Raises ValueError for impossible arguments; for a split without a single whole batch, if `drop_last`; and for a last
     batch that has fewer examples than there are processes, if the batches are for training (`shuffle`).
@@ -70,6 +73,9 @@ class Loader:
         self.rank, self.world = rank, world
         self.epoch = self.first = 0
         self.images, self.labels = split.images.to(device), split.labels.to(device)
+        self.bordered = self.augment.crop > 0 and split.images.numel() <= BORDERED
+        if self.bordered:
+            self.images = self.augment.bordered(self.images)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         middle, spread = (torch.tensor(list(of), dtype=torch.float64).reshape(1, -1, 1, 1) for of in (mean, std))
         # as large as an image and in its layout, so that one pass over memory does for all channels
@@ -120,8 +126,12 @@ class Loader:
         order, moves = order.to(self.images.device), moves.to(self.images.device)
         for start in range(first * whole, len(self) * whole, whole):
             mine = self._share(start, min(start + whole, count))
-            images = self.augment.moved(picked(self.images, order[mine]), moves[mine])
-            yield self._normalised(images), self.labels[order[mine]]
+            yield self._normalised(self._moved(order[mine], moves[mine])), self.labels[order[mine]]
+
+    def _moved(self, places: Tensor, moves: Moves) -> Tensor:
+        if self.bordered:
+            return self.augment.cut(self.images, places, moves)
+        return self.augment.moved(picked(self.images, places), moves)
 
     def _share(self, start: int, end: int) -> slice:
         """The part of this process of a global batch, as even as can be."""
