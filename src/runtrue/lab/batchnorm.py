@@ -151,7 +151,7 @@ def cases_of(settings: Mapping[str, Any]) -> dict[str, Net]:
     depth, width, inputs = settings["depth"], settings["width"], INPUTS[settings["data"]]
     return {
         f"{depth} layers": Net(depth, width, inputs),
-        f"{depth} layers, torch's weights": Net(depth, width, inputs, "torch"),
+        f"{depth} layers, torch": Net(depth, width, inputs, "torch"),
         f"{SHALLOW} layers": Net(SHALLOW, width, inputs),
     }
 

@@ -268,7 +268,7 @@ def depends(rows: Sequence[Row]) -> Judgement:
         "Whether it is worth it depends on the case.",
         {row["verdict"] for row in rows} >= {"worth it", "not worth it"},
         f"{'. '.join(told)}. Each network at its best rate; worth it: for every seed at least {FASTER:g} times as fast by the "
-        "clock.",
+        "clock. Weights are He's, or where it says so as torch draws them.",
     )
 
 
