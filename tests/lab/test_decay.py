@@ -135,7 +135,8 @@ def test_rows_as_claimed_hold() -> None:
     ("changed", "codes"),
     [
         ({"exp_high": images("exp", 0.06, [0.4, 0.4, 0.4], [0.8, 0.8, 0.8])}, ["N4.2d"]),
-        ({"step_low": images("step", 0.02, [0.1] * 3, [0.82, 0.8, 0.84]), "step_high": images("step", 0.06, [0.1] * 3, [0.8] * 3)}, ["N4.2e"]),
+        ({"step_low": images("step", 0.02, [0.1] * 3, [0.82, 0.8, 0.84]),
+          "step_high": images("step", 0.06, [0.1] * 3, [0.8] * 3)}, ["N4.2e"]),
         ({"cosine_high": images("cosine", 0.06, [0.9] * 3, [0.1] * 3)}, []),
     ],
 )  # fmt: skip

@@ -21,17 +21,17 @@ __all__ = ["EXPERIMENTS", "listing", "run", "run_all"]
 
 EXPERIMENTS: dict[str, str] = {
     "init": "The spread of the initial weights decides whether a deep network's signal dies, saturates or comes through.",
-    "learning-rates": "Four rates, four curves: the loss rises at a very high rate, sticks at a high one, creeps at a low one.",
-    "momentum": "SGD falls at a small rate, but slowly; momentum is faster, and Nesterov momentum converges better still.",
-    "decay": "A learning rate that decays, by steps, exponentially or as 1/t, ends lower than one that stays where it is.",
-    "penalty": "A penalty on the weights raises the first loss by what one computes by hand; a small one lets the loss fall.",
-    "depth": "Plain networks get worse with depth, residual ones do not: a bridge carries the signal that comes back.",
-    "regularization": "L1 gives noise no weight, L2 shrinks all, max-norm bounds each unit; the strength has to be chosen.",
     "batchnorm": "Batch normalization lets gradients flow, allows higher rates and worse first weights, and costs time.",
+    "penalty": "A penalty on the weights raises the first loss by what one computes by hand; a small one lets the loss fall.",
+    "regularization": "L1 gives noise no weight, L2 shrinks all, max-norm bounds each unit; the strength has to be chosen.",
     "dropout": "Dropout keeps a network from memorising, and one pass without it stands for the mean of many networks.",
     "overfit": "A sound network without regularization memorises a few hundred images; with a bug it does not.",
     "small-regularization": "With a little regularization the loss falls, as a band that wobbles; with too much it does not.",
+    "learning-rates": "Four rates, four curves: the loss rises at a very high rate, sticks at a high one, creeps at a low one.",
     "gap": "Training against validation accuracy tells a good run from a slightly and a severely overfitting one.",
+    "momentum": "SGD falls at a small rate, but slowly; momentum is faster, and Nesterov momentum converges better still.",
+    "decay": "A learning rate that decays, by steps, exponentially or as 1/t, ends lower than one that stays where it is.",
+    "depth": "Plain networks get worse with depth, residual ones do not: a bridge carries the signal that comes back.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""
 
