@@ -20,6 +20,7 @@ from runtrue.lab.experiment import Experiment, Row
 from runtrue.schedules import DECAYS
 
 TINY: dict[str, Any] = {"seeds": 2, "epochs": 2, "depth": 1, "width": 4, "batch_size": 1000}
+HIGH_AND_LOW = (("low", 0.02), ("high", 0.06))
 CODES = ["N4.2a", "N4.2b", "N4.2c", "N4.2d", "N4.2e"]
 
 
@@ -135,8 +136,7 @@ def test_rows_as_claimed_hold() -> None:
     ("changed", "codes"),
     [
         ({"exp_high": images("exp", 0.06, [0.4, 0.4, 0.4], [0.8, 0.8, 0.8])}, ["N4.2d"]),
-        ({"step_low": images("step", 0.02, [0.1] * 3, [0.82, 0.8, 0.84]),
-          "step_high": images("step", 0.06, [0.1] * 3, [0.8] * 3)}, ["N4.2e"]),
+        ({f"step_{at}": images("step", rate, [0.1] * 3, [0.82, 0.8, 0.84]) for at, rate in HIGH_AND_LOW}, ["N4.2e"]),
         ({"cosine_high": images("cosine", 0.06, [0.9] * 3, [0.1] * 3)}, []),
     ],
 )  # fmt: skip

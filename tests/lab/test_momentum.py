@@ -127,9 +127,15 @@ def test_text_page_json_and_figure(result: Experiment, tmp_path: Path) -> None:
 
 def test_full_is_larger_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(momentum, "validate", lambda settings: asked.append(dict(settings)) or 1 / 0)
-    for given in ({}, {"full": True}, {"full": True, "epochs": 2}):
-        with pytest.raises(ZeroDivisionError):
+
+    def stop(settings: dict[str, Any]) -> None:
+        asked.append(dict(settings))
+        raise InterruptedError
+
+    monkeypatch.setattr(momentum, "validate", stop)
+    choices: list[dict[str, Any]] = [{}, {"full": True}, {"full": True, "epochs": 2}]
+    for given in choices:
+        with pytest.raises(InterruptedError):
             momentum.run(**given)
     assert [(one["seeds"], one["epochs"]) for one in asked] == [(3, 8), (10, 30), (10, 2)]
 

@@ -95,7 +95,7 @@ def smooth(losses: Sequence[float]) -> list[float]:
 
 def lines(curves: Mapping[str, Sequence[float]], title: str, first: int, log: bool = False) -> Spec:
     """A line a schedule over the epochs, named where it ends. `first`: the number of the first epoch."""
-    points = [
+    points: list[dict[str, Any]] = [
         {"decay": SHORT[decay], "epoch": epoch, "value": value}
         for decay, values in curves.items()
         for epoch, value in enumerate(values, start=first)
