@@ -103,7 +103,12 @@ def network(plan: Plan) -> nn.Module:
 
 @dataclass(frozen=True)
 class Hand:
-    """The ingredients of the loop by hand. keep_memory: glibc keeps what a step frees for the next one (Linux)."""
+    """The ingredients of the loop by hand. keep_memory: glibc keeps what a step frees for the next one (Linux).
+
+    On an AVX2 processor (20 rounds, CPU time of one thread, other work beside it) a step without channels_last took 1.15 times as
+    long (quartiles 1.11 and 1.23). ReLU not in place took 1.02, SGD in a loop 0.98 and foreach 0.99, gradients kept 1.01, each
+    within its noise of 1: convolutions are 72 % of a step, BatchNorm 13, ReLU 8, SGD and the images less than 1 each.
+    """
 
     inplace: bool = True
     sgd: Literal["loop", "foreach", "fused"] = "fused"
@@ -376,7 +381,7 @@ def measured(way: str, plan: Plan) -> dict[str, Any]:
     clock = Clock()
     if plan.bf16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return {
-            "skipped": "this processor has no fast bf16 convolutions (oneDNN wants AVX-512): one takes 10 times as long"
+            "skipped": "this processor has no fast bf16 convolutions (oneDNN wants AVX-512): a step takes 10 times as long"
         }
     with contextlib.suppress(ImportError):
         torchvision()  # mended first: the libraries import it as well

@@ -46,6 +46,7 @@ def main() -> None:
     results = {setting: compared(setting, options) for setting in options.setting or SETTINGS}
     for setting, found in results.items():
         print(f"\n{SETTINGS[setting]}\n{table(HEAD, rows(found))}")
+        print("\n".join(f"{row} was not measured: {one['skipped']}" for row, one in found.items() if "skipped" in one))
     conditions = {key: getattr(options, key) for key in ("rounds", "steps", "warmup", "threads")}
     bench = "train_ingredients" if options.ingredients else "train_speed"
     print(f"\n{write(bench, results, unit='images per second', batch=BATCH, **conditions)}")
@@ -115,21 +116,18 @@ def in_fresh_process(way: str, plan: Plan, threads: int) -> dict[str, Any]:
     quiet = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=quiet)
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{plan.setting}, {way}, {plan.workers} workers: {told}", file=sys.stderr, flush=True)
     return told
 
 
 def rows(found: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """A line for each way that was measured."""
     quartiles = ("median", "q1", "q3")
-    told = []
-    for row, one in found.items():
-        if "skipped" in one:
-            told.append([row, f"not measured: {one['skipped']}", *[""] * (len(HEAD) - 2)])
-        else:
-            ratio = one.get("ratio", {})
-            told.append(
-                [row, *(one[key] for key in quartiles), *(ratio.get(key, "") for key in quartiles), one["loss"]]
-            )
-    return told
+    return [
+        [row, *(one[key] for key in quartiles), *(one.get("ratio", {}).get(key, "") for key in quartiles), one["loss"]]
+        for row, one in found.items()
+        if "skipped" not in one
+    ]
 
 
 if __name__ == "__main__":
