@@ -15,6 +15,7 @@ from runtrue.keeping import keep_random_state
 
 WORTH = 0.95  # of the time of the plain way, at most: less gain than that is noise, and another format is another run
 ROUNDS = 5  # the quickest step counts: what else runs on the machine only makes steps longer
+HOPELESS = 3.0  # times the first step of the quickest: bf16 takes ten times as long where the processor has none
 SECONDS = 20.0  # for all of it: a slow network is not measured to the end
 
 
@@ -71,13 +72,15 @@ def fastest(net: nn.Module, batch: tuple[Tensor, Tensor], ways: Sequence[Way]) -
 def measured(net: nn.Module, batch: tuple[Tensor, Tensor], ways: Sequence[Way]) -> dict[Way, float]:
     began = time.monotonic()
     copies = {way: prepared(copy.deepcopy(net), way) for way in ways}
-    times: dict[Way, list[float]] = {way: [] for way in ways}
-    for number in range(ROUNDS + 1):
-        for way in ways:
-            seconds = step_seconds(copies[way], batch, way)
-            if number:  # the first step of each pays for memory and for kernels that are chosen
-                times[way].append(seconds)
-        if number and time.monotonic() - began > SECONDS:
+    first = {
+        way: step_seconds(copies[way], batch, way) for way in ways
+    }  # pays for memory, and for kernels that are chosen
+    promising = [way for way in ways if first[way] < HOPELESS * min(first.values())]
+    times: dict[Way, list[float]] = {way: [] if way in promising else [first[way]] for way in ways}
+    for _ in range(ROUNDS):
+        for way in promising:
+            times[way].append(step_seconds(copies[way], batch, way))
+        if time.monotonic() - began > SECONDS:
             break
     return {way: min(found) for way, found in times.items()}
 
