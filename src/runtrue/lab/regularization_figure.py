@@ -163,7 +163,7 @@ def zeros(experiment: Experiment) -> Chart:
     rows = {kind: experiment.series[kind] for kind in LAMBDAS}
     return Chart(
         panels(rows, "strength λ", ZEROS),
-        "Weights that are exactly 0 after training, by strength: of all, and of those on the inputs of pure noise. L1's step pulls "
+        "Weights that are exactly 0 after training, by strength: of all, and of those on inputs of pure noise. L1's step pulls "
         "each to 0 by as much and leaves it there: sign(w) max(|w| - αλ, 0).",
         alt(experiment.judgements, "N2.1a"),
     )
