@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from runtrue import lab, penalties
+from runtrue.datasets import fashion_mnist
 from runtrue.lab import regularization, regularization_measure
 from runtrue.lab.experiment import Experiment, Row
-from runtrue.lab.regularization_judge import best, harmless, helps, judge, more
+from runtrue.lab.regularization_judge import best, harmless, helps, judge, more, worth_taking
 from runtrue.lab.regularization_measure import BINS, NOISE, Plan, begun, sets, trained
 
 TINY: dict[str, Any] = {"data": "gaussian", "seeds": 1, "depth": 1, "width": 12, "epochs": 3, "batch_size": 50}
+ALL = regularization.BY_KIND
 CODES = ["N2.1a", "N2.1b", "N2.1d", "N2.1e", "N2.1c", "N2.1f"]
 SETTINGS = {**TINY, "rate": 0.05, "momentum": 0.9}
 
@@ -39,9 +41,7 @@ def result() -> Experiment:
 
 @pytest.mark.slow
 def test_what_holds_at_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    kinds = dict.fromkeys(("l1", "l2", "elastic-net"), regularization.STRENGTHS)
-    monkeypatch.setattr(regularization, "BY_KIND", {**kinds, "max-norm": regularization.LIMITS})
+    monkeypatch.setattr(regularization, "BY_KIND", ALL)
     found = lab.run("regularization")
     held = {part.code for part in found.judgements if part.held}
     assert held >= {"N2.1a", "N2.1b", "N2.1c", "N2.1d"}, found.verdict
@@ -49,7 +49,7 @@ def test_what_holds_at_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_part_is_judged_and_every_row_is_there(result: Experiment) -> None:
     assert [part.code for part in result.judgements] == CODES
-    assert set(result.series) == {"l1", "l2", "elastic-net", "max-norm", "noise", "time"}
+    assert set(result.series) == {"l1", "l2", "elastic-net", "max-norm", "time"}
     for kind in ("l1", "l2", "elastic-net", "max-norm"):
         first, *others = result.series[kind]
         assert first["strength"] == 0 and len(others) == 2 and first == {**result.series["l1"][0], "strength": 0.0}
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_and_leaves_the_process_alone(result: Exper
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     again = lab.run("regularization", **TINY)
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
-    assert all(again.series[key] == result.series[key] for key in ("l1", "max-norm", "noise"))
+    assert all(again.series[key] == result.series[key] for key in ("l1", "l2", "max-norm"))
 
 
 def test_text_page_json_and_figure(result: Experiment, tmp_path: Path) -> None:
@@ -88,11 +88,11 @@ def test_settings_out_of_their_limits(wrong: dict[str, Any], words: str) -> None
 def test_the_examples_are_parted_and_noise_is_beside_them() -> None:
     train, val, test = sets("fashion-mnist", 0)
     assert [len(part[1]) for part in (train, val, test)] == [3000, 500, 500]
-    noisy, *_ = sets("fashion-mnist", 0, noise=True)
-    assert torch.equal(noisy[0][:, :-NOISE], train[0]) and torch.equal(noisy[1], train[1])
-    added = noisy[0][:, -NOISE:]
+    assert torch.equal(train[0][:, :-NOISE], fashion_mnist(flat=True)[0])
+    assert torch.equal(test[1], fashion_mnist("test")[1][500:])
+    added = train[0][:, -NOISE:]
     assert float(added.mean()) == pytest.approx(0, abs=0.01) and float(added.std()) == pytest.approx(1, abs=0.01)
-    assert not torch.equal(added, sets("fashion-mnist", 1, noise=True)[0][0][:, -NOISE:])
+    assert not torch.equal(added, sets("fashion-mnist", 1)[0][0][:, -NOISE:])
 
 
 def test_one_step_of_each_kind_by_hand() -> None:
@@ -106,7 +106,7 @@ def test_one_step_of_each_kind_by_hand() -> None:
     for plan, after in expected:
         model, optimizer = begun(plan, 0, SETTINGS)
         before = [p.detach().clone() for p in penalties.penalised(model)]
-        model(torch.zeros(1, 20)).sum().mul(0).backward()
+        model(torch.zeros(1, 20 + NOISE)).sum().mul(0).backward()
         optimizer.step()
         for w, now in zip(before, penalties.penalised(model), strict=True):
             torch.testing.assert_close(now.detach(), after(w), msg=str(plan))
@@ -121,7 +121,7 @@ def test_what_is_read_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         return net, torch.optim.SGD(net.parameters(), lr=0.0)
 
     monkeypatch.setattr(regularization_measure, "begun", planted)
-    found = trained(Plan(noise=True), 0, SETTINGS, span=1.0)
+    found = trained(Plan(), 0, SETTINGS, span=1.0)
     many = 10 * (20 + NOISE)
     assert found.zero == pytest.approx(1 - 3 / many) and found.noise_zero == pytest.approx(1 - 1 / (10 * NOISE))
     assert found.largest_norm == pytest.approx(13) and found.mean_weight == pytest.approx(19 / many)
@@ -139,7 +139,8 @@ def test_the_weights_of_a_strong_l1_are_exactly_0_and_those_of_max_norm_within_i
 def row(strength: float, val: float, **other: float) -> Row:
     plain = {
         "strength": strength, "train_fraction": 0.95, "val_fraction": val, "val_spread": 0.01, "test_fraction": val,
-        "test_spread": 0.01, "gap_fraction": 0.1, "gap_spread": 0.005, "zero_fraction": 0.0, "largest_norm": 2.5,
+        "test_spread": 0.01, "gap_fraction": 0.1, "gap_spread": 0.005, "zero_fraction": 0.0,
+        "noise_zero_fraction": 0.0, "largest_norm": 2.5,
         "mean_weight": 0.02,
     }  # fmt: skip
     return plain | other
@@ -148,14 +149,14 @@ def row(strength: float, val: float, **other: float) -> Row:
 def series(**changed: dict[int, dict[str, float]]) -> dict[str, list[Row]]:
     """As claimed, but for the rows given by the key of the series and their place."""
     rows = {
-        "l1": [row(0, 0.85), row(1e-4, 0.86, zero_fraction=0.7, gap_fraction=0.05), row(1e-2, 0.3, zero_fraction=1.0)],
+        "l1": [
+            row(0, 0.85),
+            row(1e-4, 0.86, zero_fraction=0.7, noise_zero_fraction=0.95, gap_fraction=0.05),
+            row(1e-2, 0.3, zero_fraction=1.0),
+        ],
         "l2": [row(0, 0.85), row(1e-4, 0.86, mean_weight=0.01), row(1e-2, 0.3, mean_weight=0.001)],
         "elastic-net": [row(0, 0.85), row(1e-4, 0.86), row(1e-2, 0.1)],
         "max-norm": [row(0, 0.85), row(1.0, 0.86, largest_norm=1.0), row(0.3, 0.7, largest_norm=0.3)],
-        "noise": [
-            {"penalty": kind, "strength": 1e-4, "zero_fraction": 0.7 * (kind == "l1"), "noise_zero_fraction": zero}
-            for kind, zero in (("none", 0.0), ("l1", 0.99), ("l2", 0.0), ("elastic-net", 0.99))
-        ],
         "time": [
             {"penalty": kind, "step_ms": 1.0, "ratio": 1.0 + 0.05 * (kind != "none")}
             for kind in ("none", "l1", "l2", "elastic-net", "max-norm")
@@ -175,8 +176,7 @@ def test_rows_as_claimed_hold() -> None:
     ("changed", "codes"),
     [
         ({"l1": {1: {"zero_fraction": 0.1}}}, ["N2.1a"]),
-        ({"noise": {1: {"noise_zero_fraction": 0.6}}}, ["N2.1a"]),
-        ({"noise": {2: {"noise_zero_fraction": 0.6}}}, ["N2.1a"]),
+        ({"l1": {1: {"noise_zero_fraction": 0.6}}}, ["N2.1a"]),
         ({"l2": {1: {"zero_fraction": 0.1}}}, ["N2.1a", "N2.1b"]),
         ({"l2": {1: {"mean_weight": 0.02}}}, ["N2.1b"]),
         ({"max_norm": {1: {"largest_norm": 1.01}}}, ["N2.1d"]),
@@ -193,7 +193,8 @@ def test_every_part_can_fail(changed: dict[str, dict[int, dict[str, float]]], co
 
 def test_the_strength_that_is_chosen() -> None:
     rows = [row(0, 0.85), row(1e-4, 0.84), row(1e-3, 0.86), row(1e-2, 0.6), row(1e-1, 0.85)]
-    assert best(rows)["strength"] == 1e-3
+    assert best(rows)["strength"] == 1e-3 and worth_taking(rows)["strength"] == 1e-1
+    assert worth_taking(rows[:2])["strength"] == 1e-4
     assert harmless(rows)["strength"] == 1e-3, "the last one did no harm by luck"
     assert harmless([rows[0], row(1e-4, 0.1), row(1e-3, 0.1)])["strength"] == 1e-4
     assert more(row(1, 0.88), row(0, 0.85), "val") and not more(row(1, 0.87), row(0, 0.855), "val")

@@ -9,7 +9,7 @@ from runtrue.lab.experiment import Experiment, Judgement, Row
 from runtrue.lab.figure import INSIDE, PANEL, POWERS, panels_of
 from runtrue.lab.page import part_section
 from runtrue.lab.penalty_figure import COLOURS as PENALTIES
-from runtrue.lab.penalty_figure import by_strength, titled
+from runtrue.lab.penalty_figure import titled
 from runtrue.lab.regularization_judge import KINDS, NAMES, harmless, shown
 from runtrue.lab.text import percent
 from runtrue.report.blocks import Block, Chart, Fold, Section, Table
@@ -43,23 +43,21 @@ HEADINGS = {
     "ratio": "ratio",
 }
 """Columns of the tables: key of a row, and its heading. Others are left to the JSON."""
-PANELS = {"train_fraction": "training accuracy", "val_fraction": "validation accuracy"}
+ACCURACIES = {"train_fraction": "training accuracy", "val_fraction": "validation accuracy"}
+ZEROS = {"zero_fraction": "exactly 0, of all weights", "noise_zero_fraction": "of those on noise"}
 
 
 def regularization_blocks(experiment: Experiment) -> list[Block]:
     """Accuracies by λ, then a section for each part of the claim, then the numbers."""
     series, seeds = experiment.series, count(experiment.settings["seeds"], "seed")
     first = Chart(
-        accuracies({kind: series[kind] for kind in LAMBDAS}, "strength λ"),
+        panels({kind: series[kind] for kind in LAMBDAS}, "strength λ", ACCURACIES),
         f"Accuracies after {experiment.settings['epochs']} epochs by the strength λ, means over {seeds}; grey, without one. "
         "A strength is worth its while where the right panel rises, not where the left one falls.",
         alt(experiment.judgements, "N2.1c"),
     )
     inside: dict[str, list[Block]] = {
-        "N2.1a": [
-            zeros(experiment),
-            table(series["noise"], f"With {experiment.settings['noise inputs']} inputs of pure noise"),
-        ],
+        "N2.1a": [zeros(experiment)],
         "N2.1b": [histograms(experiment)],
         "N2.1d": [max_norm(experiment)],
         "N2.1f": [table(series["time"], "Medians of steps in turn, in milliseconds of one processor core")],
@@ -85,8 +83,10 @@ def alt(parts: Sequence[Judgement], code: str) -> str:
     return f"{words[:1].upper()}{words[1:]}"
 
 
-def accuracies(series: Mapping[str, Sequence[Row]], title: str, *, tighter: bool = False) -> Spec:
-    """Two panels, training and validation: a line a penalty over a logarithmic strength, and a level line without any.
+def panels(
+    series: Mapping[str, Sequence[Row]], title: str, readings: Mapping[str, str], *, tighter: bool = False
+) -> Spec:
+    """A panel a reading: a line a penalty over a logarithmic strength, and a level line without any.
 
     tighter: a smaller number is the stronger penalty, and stands at the right as it does elsewhere.
     """
@@ -101,7 +101,7 @@ def accuracies(series: Mapping[str, Sequence[Row]], title: str, *, tighter: bool
         }
         for kind, rows in series.items()
         for row in rows[1:]
-        for key, panel in PANELS.items()
+        for key, panel in readings.items()
     ]
     strengths = sorted({point["strength"] for point in points})
     low = min(min(point["value"], point["without"]) for point in points)
@@ -129,7 +129,7 @@ def accuracies(series: Mapping[str, Sequence[Row]], title: str, *, tighter: bool
     told = [{"field": "penalty"}, {"field": "strength", "format": "~g"}, {"field": "value", "format": ".1%"}]
     rule = {"type": "rule", "strokeWidth": 1.5, "strokeDash": [5, 4], "color": GREY}
     return {
-        **panels_of(points, list(PANELS.values())),
+        **panels_of(points, list(readings.values())),
         "spec": {
             "width": PANEL,
             "height": 230,
@@ -162,16 +162,16 @@ def ticks(strengths: Sequence[float]) -> list[float]:
 def zeros(experiment: Experiment) -> Chart:
     rows = {kind: experiment.series[kind] for kind in LAMBDAS}
     return Chart(
-        by_strength(rows, "zero_fraction", "share of weights that are exactly 0", [], share=True),
-        "Weights that are exactly 0 after training, by strength. The step pulls each to 0 by as much and leaves it there: "
-        "sign(w) max(|w| - αλ, 0).",
+        panels(rows, "strength λ", ZEROS),
+        "Weights that are exactly 0 after training, by strength: of all, and of those on inputs of pure noise. L1's step pulls "
+        "each to 0 by as much and leaves it there: sign(w) max(|w| - αλ, 0).",
         alt(experiment.judgements, "N2.1a"),
     )
 
 
 def max_norm(experiment: Experiment) -> Chart:
     return Chart(
-        accuracies({"max-norm": experiment.series["max-norm"]}, "limit of the norm", tighter=True),
+        panels({"max-norm": experiment.series["max-norm"]}, "limit of the norm", ACCURACIES, tighter=True),
         "Accuracies by the limit, the tightest at the right; grey, without one.",
         alt(experiment.judgements, "N2.1d"),
     )

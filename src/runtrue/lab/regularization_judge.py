@@ -37,22 +37,25 @@ def judge(series: Series) -> tuple[Judgement, ...]:
 
 
 def truncation(series: Series) -> Judgement:
-    row, other = harmless(series["l1"]), harmless(series["l2"])
-    noise = {one["penalty"]: one for one in series["noise"]}
+    row, other, without = harmless(series["l1"]), harmless(series["l2"]), series["l1"][0]
     held = (
         row["zero_fraction"] >= CUT
-        and other["zero_fraction"] == series["l1"][0]["zero_fraction"] == 0
-        and noise["l1"]["noise_zero_fraction"] >= SILENT
-        and noise["l2"]["noise_zero_fraction"] == 0
+        and row["noise_zero_fraction"] >= SILENT
+        and other["zero_fraction"] == without["zero_fraction"] == 0
+    )
+    silent = next((one for one in series["l1"][1:] if one["noise_zero_fraction"] >= SILENT), None)
+    later = (
+        f"At {shown(silent)} {silent['noise_zero_fraction']:.1%} of them are, at an accuracy of {silent['val_fraction']:.1%}"
+        if silent
+        else f"At no strength tried are {SILENT:.0%} of them"
     )
     return Judgement(
         "N2.1a",
         "L1 gives what is noise no weight at all (truncation).",
         held,
-        f"at λ {shown(row)}, the strongest L1 that does no harm, {row['zero_fraction']:.1%} of the weights are exactly 0 "
-        f"(L2: {other['zero_fraction']:.1%}). Trained again with inputs of pure noise beside the real ones: of their weights "
-        f"{noise['l1']['noise_zero_fraction']:.1%} are 0 with L1 (on all inputs {noise['l1']['zero_fraction']:.1%}), "
-        f"{noise['l2']['noise_zero_fraction']:.1%} with L2.",
+        f"at λ {shown(row)}, the strongest L1 that does no harm, {row['zero_fraction']:.1%} of all weights are exactly 0, and of "
+        f"those on inputs of pure noise {row['noise_zero_fraction']:.1%} (all with L2: {other['zero_fraction']:.1%}). "
+        f"{later} ({without['val_fraction']:.1%} without).",
     )
 
 
@@ -83,7 +86,7 @@ def bounded(series: Series) -> Judgement:
 
 
 def narrower(series: Series) -> Judgement:
-    chosen = {kind: best(series[kind]) for kind in KINDS}
+    chosen = {kind: worth_taking(series[kind]) for kind in KINDS}
     without = series["l1"][0]
     narrow = [kind for kind, row in chosen.items() if helps(row, without)]
     better = [NAMES[kind] for kind, row in chosen.items() if more(row, without, "test")]
@@ -96,9 +99,9 @@ def narrower(series: Series) -> Judgement:
         "N2.1e",
         "It narrows the gap between training and validation.",
         bool(narrow),
-        f"without a penalty the gap is {without['gap_fraction']:.1%} (accuracy {without['test_fraction']:.1%}), at the strength "
-        f"that validates best {', '.join(told)}, on examples that no strength was chosen by. {outcome}; more accurate than "
-        f"without, by more than the seeds differ: {', '.join(better) or 'none'}.",
+        f"without a penalty the gap is {without['gap_fraction']:.1%} (accuracy {without['test_fraction']:.1%}); at the "
+        f"strongest that validates no worse {', '.join(told)}, on examples that no strength was chosen by. {outcome}; more "
+        f"accurate than without, by more than the seeds differ: {', '.join(better) or 'none'}.",
     )
 
 
@@ -133,6 +136,12 @@ def cost(rows: Sequence[Row]) -> Judgement:
 def best(rows: Sequence[Row]) -> Row:
     """The strength that validates best."""
     return max(rows[1:], key=lambda row: row["val_fraction"])
+
+
+def worth_taking(rows: Sequence[Row]) -> Row:
+    """The strongest penalty that validates no worse than none, whatever the spread; if all do, the one that validates best."""
+    fit = [row for row in rows[1:] if row["val_fraction"] >= rows[0]["val_fraction"]]
+    return fit[-1] if fit else best(rows)
 
 
 def harmless(rows: Sequence[Row]) -> Row:

@@ -20,7 +20,10 @@ from runtrue.lab.training import CLASSES, INPUTS, examples
 HELD_BACK = 1000
 """Of 3,000 drawn examples, those that are not trained on. Of the images there are 1,000 more."""
 NOISE = 100
-"""Inputs of pure noise beside the real ones, N(0, 1) like them: an answer to whether noise gets a weight."""
+"""Inputs of pure noise beside the real ones, N(0, 1): a network can learn examples by heart by them, and whether noise gets a
+weight can be read."""
+OTHER = 1_000_003
+"""Added to the seed for the noise: drawn data begin with the same numbers."""
 BINS = 61
 """Of a histogram: odd, so that one stands astride 0."""
 ROUNDS, WARMUP = 60, 3
@@ -42,8 +45,6 @@ class Plan:
 
     kind: str = ""
     strength: float = 0.0
-    noise: bool = False
-    """With inputs of pure noise beside the real ones."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Outcome:
     zero: float
     """Share of the weights that are exactly 0."""
     noise_zero: float
-    """The same of those on the inputs of noise; NaN if there are none."""
+    """The same of those on the inputs of noise."""
     mean_weight: float
     largest_norm: float
     """The largest norm of the incoming weights of a unit, over all layers."""
@@ -70,18 +71,18 @@ def trained(plan: Plan, seed: int, settings: Mapping[str, Any], span: float) -> 
 
     span: how far the histogram of the weights reaches on either side of 0; what lies beyond counts at its ends.
     """
-    train, val, test = sets(settings["data"], seed, plan.noise)
+    train, val, test = sets(settings["data"], seed)
     model, optimizer = begun(plan, seed, settings)
     run = fit(
         model, train, val, epochs=settings["epochs"], batch_size=settings["batch_size"], optimizer=optimizer, seed=seed
     )
-    return outcome(model, run, evaluate(model, test)[1], plan, span)
+    return outcome(model, run, evaluate(model, test)[1], span)
 
 
 def begun(plan: Plan, seed: int, settings: Mapping[str, Any]) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The network before training, and its optimizer with the penalty on it."""
     torch.manual_seed(seed)
-    inputs = INPUTS[settings["data"]] + NOISE * plan.noise
+    inputs = INPUTS[settings["data"]] + NOISE
     model = nets.mlp([inputs, *[settings["width"]] * settings["depth"], CLASSES], "tanh").float()
     optimizer = torch.optim.SGD(model.parameters(), lr=settings["rate"], momentum=settings["momentum"])
     if plan.kind:
@@ -89,7 +90,7 @@ def begun(plan: Plan, seed: int, settings: Mapping[str, Any]) -> tuple[nn.Module
     return model, optimizer
 
 
-def sets(data: str, seed: int, noise: bool = False) -> tuple[Examples, Examples, Examples]:
+def sets(data: str, seed: int) -> tuple[Examples, Examples, Examples]:
     """Examples to train on, to choose the strength by, and to judge by: what was chosen by a set looks too good on it."""
     inputs, labels = examples(data, seed)
     if data == "fashion-mnist":
@@ -97,18 +98,17 @@ def sets(data: str, seed: int, noise: bool = False) -> tuple[Examples, Examples,
 
         more = fashion_mnist("test", flat=True)
         inputs, labels = torch.cat([inputs, more[0]]), torch.cat([labels, more[1]])
-    if noise:
-        drawn = torch.randn(len(inputs), NOISE, generator=Generator().manual_seed(seed), dtype=torch.float32)
-        inputs = torch.cat([inputs, drawn], 1)
+    generator = Generator().manual_seed(seed + OTHER)
+    noise = torch.randn(len(inputs), NOISE, generator=generator, dtype=torch.float32)
+    inputs = torch.cat([inputs, noise], 1)
     sizes = [len(labels) - HELD_BACK, HELD_BACK // 2, HELD_BACK // 2]
     train, val, test = zip(inputs.split(sizes), labels.split(sizes), strict=True)
     return train, val, test
 
 
-def outcome(model: nn.Module, run: Run, test: float, plan: Plan, span: float) -> Outcome:
+def outcome(model: nn.Module, run: Run, test: float, span: float) -> Outcome:
     weights = [p.detach() for p in penalties.penalised(model)]
     flat = torch.cat([weight.flatten() for weight in weights])
-    noisy = weights[0][:, -NOISE:] if plan.noise else torch.full((1,), float("nan"))
     counts, edges, below, above, _ = stats.histogram(flat, BINS, -span, span)
     counts[0], counts[-1] = counts[0] + below, counts[-1] + above
     return Outcome(
@@ -117,7 +117,7 @@ def outcome(model: nn.Module, run: Run, test: float, plan: Plan, span: float) ->
         test=test,
         lost=run.diverged,
         zero=float((flat == 0).double().mean()),
-        noise_zero=float((noisy == 0).double().mean()) if plan.noise else float("nan"),
+        noise_zero=float((weights[0][:, -NOISE:] == 0).double().mean()),
         mean_weight=float(flat.abs().mean()),
         largest_norm=max(float(weight.norm(dim=1).max()) for weight in weights),
         counts=tuple(counts.tolist()),

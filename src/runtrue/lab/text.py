@@ -34,6 +34,7 @@ SHORT = {
     "test_fraction": "test",
     "gap_fraction": "gap",
     "noise_zero_fraction": "of noise",
+    "largest_norm": "norm",
     "val_spread": "spread",
     "test_spread": "spread",
     "gap_spread": "spread",
