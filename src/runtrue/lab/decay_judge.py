@@ -68,8 +68,8 @@ def at_the_best(images: Sequence[Row]) -> Judgement:
         "N4.2e",
         "With the first rate that is best for each, more test images are right with a decay than with a constant rate.",
         len(better) == len(NOTES),
-        f"right are, {', '.join(told)}: {who}. The loss of the training set ends lowest of all with {NAMES[lowest['decay']]} "
-        f"({lowest['end']:.2g}, at {lowest['rate']:g}).",
+        f"right are, with {', with '.join(told)}: {who}. The loss of the training set ends lowest of all with "
+        f"{NAMES[lowest['decay']]} ({lowest['end']:.2g}, at {lowest['rate']:g}).",
     )
 
 
