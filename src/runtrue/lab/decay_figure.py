@@ -13,7 +13,7 @@ from runtrue.lab.text import percent
 from runtrue.report.blocks import Block, Chart, Prose, Section, Table
 from runtrue.report.numbers import count, is_finite
 from runtrue.report.rate_charts import label_layers, placed
-from runtrue.report.theme import BLUE, GREY, NUMBERS, ORANGE, Spec, log_axis
+from runtrue.report.theme import BLUE, GREY, NUMBERS, ORANGE, Spec, log_axis, spans_decades
 
 COLOURS = {"none": GREY, "step": ORANGE, "exp": BLUE, "inverse": "#2a9d7c", "cosine": "#8f6fc9"}
 SHORT = {**NAMES, "none": "constant"}
@@ -94,7 +94,8 @@ def smooth(losses: Sequence[float]) -> list[float]:
 
 
 def lines(curves: Mapping[str, Sequence[float]], title: str, first: int, log: bool = False) -> Spec:
-    """A line a schedule over the epochs, named where it ends. `first`: the number of the first epoch."""
+    """A line a schedule over the epochs, named where it ends. `first`: the number of the first epoch. `log`: of losses, on a
+    logarithmic axis where they span decades; rates are held for an epoch."""
     points: list[dict[str, Any]] = [
         {"decay": SHORT[decay], "epoch": epoch, "value": value}
         for decay, values in curves.items()
@@ -102,7 +103,7 @@ def lines(curves: Mapping[str, Sequence[float]], title: str, first: int, log: bo
         if value > 0 or not log
     ]
     values = [point["value"] for point in points] or [1.0]
-    if log:
+    if log and spans_decades(values):
         scale, axis = log_axis(0.8 * min(values), 1.2 * max(values))
     else:
         scale, axis = {"type": "linear", "domain": [0.0, 1.05 * max(values)], "nice": False}, dict(NUMBERS)
@@ -118,7 +119,7 @@ def lines(curves: Mapping[str, Sequence[float]], title: str, first: int, log: bo
     colour = {"field": "decay", "type": "nominal", "scale": names, "legend": None}
     told = [{"field": "decay"}, {"field": "epoch"}, {"field": "value", "title": title, "format": ".3~g"}]
     line = {
-        "mark": {"type": "line", "strokeWidth": 2.25},
+        "mark": {"type": "line", "strokeWidth": 2.25, "interpolate": "linear" if log else "step-after"},
         "encoding": {"x": x, "y": {"field": "value", **y}, "color": colour, "tooltip": told},
     }
     ends = [(SHORT[decay], COLOURS[decay], values[-1]) for decay, values in curves.items() if values]
