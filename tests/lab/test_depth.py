@@ -31,9 +31,9 @@ def result() -> Experiment:
 
 
 @pytest.mark.slow
-def test_what_holds_at_the_defaults_and_what_does_not() -> None:
+def test_what_holds_and_what_does_not_with_one_seed() -> None:
     """N5c does not hold as it is worded: with normalisation the gradient grows on its way back. What agrees fades (N5d)."""
-    found = lab.run("depth")
+    found = lab.run("depth", seeds=1)
     held = {part.code: part.held for part in found.judgements}
     assert held["N5a"] and held["N5d"] and not held["N5c"], found.verdict
     plain, residual = (found.series[kind][-1] for kind in ("plain", "residual"))

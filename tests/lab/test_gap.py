@@ -23,10 +23,9 @@ def result() -> Experiment:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 3])
-def test_the_runs_are_told_apart_at_the_defaults(seed: int) -> None:
+def test_the_runs_are_told_apart_at_the_defaults() -> None:
     """Whether the good run is also the most accurate is left to the measurement."""
-    found = lab.run("gap", seed=seed)
+    found = lab.run("gap")
     assert all(part.held for part in found.judgements[:4]), found.verdict
 
 

