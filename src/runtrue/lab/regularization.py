@@ -37,7 +37,7 @@ PLAN = {"epochs": 20, "width": 100}
 FULL = {"epochs": 60, "width": 500}
 """The larger setting."""
 MOST_EPOCHS = 1000
-SPAN = 0.15
+SPAN = 0.2
 """How far the histogram of the weights reaches: torch draws them up to 0.036 (images) and 0.1 wide, and few grow beyond."""
 
 

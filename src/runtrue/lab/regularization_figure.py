@@ -43,6 +43,8 @@ HEADINGS = {
     "ratio": "ratio",
 }
 """Columns of the tables: key of a row, and its heading. Others are left to the JSON."""
+HEADROOM = 0.15
+"""Room above 100 % for the number on its grid line, as a share of the axis."""
 ACCURACIES = {"train_fraction": "training accuracy", "val_fraction": "validation accuracy"}
 ZEROS = {"zero_fraction": "exactly 0, of all weights", "noise_zero_fraction": "of those on noise"}
 
@@ -108,7 +110,7 @@ def panels(
     y: Spec = {
         "type": "quantitative",
         "title": None,
-        "scale": {"domain": [low - 0.05 * (1 - low), 1.0], "nice": False},
+        "scale": {"domain": [low - 0.05 * (1 - low), 1.0 + HEADROOM * (1 - low)], "nice": False},
     }
     x: Spec = {
         "field": "strength",

@@ -13,15 +13,18 @@ from runtrue.lab.experiment import Judgement, Row, Series
 KINDS = ("l1", "l2", "elastic-net", "max-norm")
 NAMES = {"none": "no penalty", "l1": "L1", "l2": "L2", "elastic-net": "the elastic net", "max-norm": "max-norm"}
 CUT = 0.3
-"""Share of the weights that is exactly 0, at least, where weights are cut off."""
+"""Share of the weights that is exactly 0, at least, where weights are cut off. Measured for L1 0.01 at the strongest that does no
+harm, 0.70 half a decade above; for L2 0 throughout."""
 SILENT = 0.9
-"""Share of the weights on inputs of pure noise that is exactly 0, at least, for noise to get no weight."""
+"""Share of the weights on inputs of pure noise that is exactly 0, at least, for noise to get no weight. Measured 0.01 and 0.68 at
+these strengths: they are cut no more than the others, since by them examples can be learned by heart."""
 SHRUNK = 0.9
-"""Mean size of the weights over that without a penalty, at most, where they shrink."""
+"""Mean size of the weights over that without a penalty, at most, where they shrink. Measured 0.36."""
 EXACT = 1e-5
 """Relative difference by which float32 may miss a limit that a projection keeps."""
 FREE = 0.01
-"""Share of a step's time below which it cannot be told from nothing."""
+"""Share of a step's time below which it cannot be told from nothing. Measured 0.02 for L2, 0.10 for L1 and max-norm, 0.14 for the
+elastic net, in steps of 1.4 ms."""
 
 
 def judge(series: Series) -> tuple[Judgement, ...]:
@@ -43,19 +46,20 @@ def truncation(series: Series) -> Judgement:
         and row["noise_zero_fraction"] >= SILENT
         and other["zero_fraction"] == without["zero_fraction"] == 0
     )
-    silent = next((one for one in series["l1"][1:] if one["noise_zero_fraction"] >= SILENT), None)
+    cut = next((one for one in series["l1"][1:] if one["zero_fraction"] >= CUT), None)
     later = (
-        f"At {shown(silent)} {silent['noise_zero_fraction']:.1%} of them are, at an accuracy of {silent['val_fraction']:.1%}"
-        if silent
-        else f"At no strength tried are {SILENT:.0%} of them"
+        f"At {shown(cut)} {cut['zero_fraction']:.1%} and {cut['noise_zero_fraction']:.1%} are, at an accuracy of "
+        f"{cut['val_fraction']:.1%}"
+        if cut
+        else f"At no strength tried {CUT:.0%} are"
     )
     return Judgement(
         "N2.1a",
         "L1 gives what is noise no weight at all (truncation).",
         held,
-        f"at λ {shown(row)}, the strongest L1 that does no harm, {row['zero_fraction']:.1%} of all weights are exactly 0, and of "
-        f"those on inputs of pure noise {row['noise_zero_fraction']:.1%} (all with L2: {other['zero_fraction']:.1%}). "
-        f"{later} ({without['val_fraction']:.1%} without).",
+        f"at λ {shown(row)}, the strongest L1 that does no harm, {row['zero_fraction']:.1%} of all weights are exactly 0, and "
+        f"{row['noise_zero_fraction']:.1%} of those on inputs of pure noise (all with L2: {other['zero_fraction']:.1%}). {later} "
+        f"({without['val_fraction']:.1%} without a penalty).",
     )
 
 
