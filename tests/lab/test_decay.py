@@ -99,8 +99,8 @@ def test_text_page_json_and_figure(result: Experiment, tmp_path: Path) -> None:
 
 
 def test_settings_out_of_their_limits() -> None:
-    with pytest.raises(ValueError, match="epochs must be a whole number from 1 to 1000, got 1001"):
-        lab.run("decay", epochs=1001)
+    with pytest.raises(ValueError, match="epochs must be a whole number from 1 to 2000, got 2001"):
+        lab.run("decay", epochs=2001)
 
 
 def test_smoothing_by_hand() -> None:

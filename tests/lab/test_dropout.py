@@ -97,7 +97,7 @@ def test_text_page_json_and_figure(result: Experiment, tmp_path: Path) -> None:
 
 
 def test_settings_out_of_their_limits() -> None:
-    with pytest.raises(ValueError, match="epochs must be a whole number from 3 to 2000, got 0"):
+    with pytest.raises(ValueError, match="epochs must be a whole number from 1 to 2000, got 0"):
         lab.run("dropout", epochs=0)
 
 

@@ -141,7 +141,7 @@ def test_full_is_larger_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_settings_out_of_their_limits() -> None:
-    with pytest.raises(ValueError, match="epochs must be a whole number from 1 to 1000, got 0"):
+    with pytest.raises(ValueError, match="epochs must be a whole number from 1 to 2000, got 0"):
         lab.run("momentum", epochs=0)
 
 

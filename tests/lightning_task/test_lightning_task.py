@@ -206,7 +206,7 @@ def test_the_fixed_task_is_a_copy() -> None:
 
 
 def test_lightning_is_not_imported_by_us() -> None:
-    code = "import sys, runtrue.cli.targets; print([m for m in ('pytorch_lightning', 'lightning') if m in sys.modules])"
+    code = "import sys, runtrue.targets; print([m for m in ('pytorch_lightning', 'lightning') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
 
