@@ -121,6 +121,10 @@ def by_setting(without: Sequence[Row], normed: Sequence[Row], key: str, title: s
     return {
         "height": 300,
         "data": {"values": points},
+        "resolve": {
+            "legend": {"color": "independent"},
+            "scale": {"color": "independent"},
+        },  # the labels beside have no legend
         "layer": [
             *(level_line(value, y) for _, value in levels),
             {

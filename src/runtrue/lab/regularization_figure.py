@@ -111,16 +111,17 @@ def panels(
         "type": "quantitative",
         "title": None,
         "scale": {"domain": [low - 0.05 * (1 - low), 1.0 + HEADROOM * (1 - low)], "nice": False},
+        "axis": {**INSIDE, "format": "%", "tickCount": 5},
     }
     x: Spec = {
         "field": "strength",
         "type": "quantitative",
         "title": title,
-        "scale": {"type": "log", "domain": [strengths[0] / 2.2, strengths[-1] * 1.25], "nice": False, "reverse": tighter},
+        "scale": {"type": "log", "domain": [strengths[0] / 2.2, strengths[-1] * 2], "nice": False, "reverse": tighter},
         "axis": {"grid": False, **POWERS, "values": ticks(strengths)},
     }  # fmt: skip
     if tighter:
-        x["scale"]["domain"] = [strengths[0] / 1.15, strengths[-1] * 1.6]
+        x["scale"]["domain"] = [strengths[0] / 1.35, strengths[-1] * 1.6]
     names = {name_of(kind): COLOURS[kind] for kind in series}
     colour: Spec = {
         "field": "penalty",
@@ -129,19 +130,19 @@ def panels(
         "legend": {} if len(names) > 1 else None,
     }
     told = [{"field": "penalty"}, {"field": "strength", "format": "~g"}, {"field": "value", "format": ".1%"}]
-    rule = {"type": "rule", "strokeWidth": 1.5, "strokeDash": [5, 4], "color": GREY}
+    level = {"type": "line", "strokeWidth": 1.5, "strokeDash": [5, 4], "color": GREY}
     return {
         **panels_of(points, list(readings.values())),
         "spec": {
             "width": PANEL,
             "height": 230,
             "layer": [
-                {"mark": rule, "encoding": {"y": {"field": "without", "aggregate": "mean", **y}}},
+                {"mark": level, "encoding": {"x": x, "y": {"field": "without", "aggregate": "mean", **y}}},
                 {
                     "mark": {"type": "line", "strokeWidth": 2.25, "point": {"size": 36, "filled": True, "opacity": 1}},
                     "encoding": {
                         "x": x,
-                        "y": {"field": "value", **y, "axis": {**INSIDE, "format": "%", "tickCount": 5}},
+                        "y": {"field": "value", **y},
                         "color": colour,
                         "tooltip": told,
                     },
