@@ -108,6 +108,19 @@ def test_a_module_of_ones_own(tmp_path: Path) -> None:
         runtrue.train(resume=tmp_path / "own", data=DATA)
 
 
+def test_a_network_that_is_handed_over_is_copied_and_keeps_its_first_weights(tmp_path: Path) -> None:
+    given = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    before = given[1].weight.detach().clone()
+    done = runtrue.train(**{**TINY, "net": given, "lr": 1e-9, "l2": 0.0}, data=DATA, run=tmp_path / "given")
+    assert torch.equal(given[1].weight, before) and torch.allclose(
+        dict(done.net.named_parameters())["1.weight"], before
+    )
+    redrawn = runtrue.train(
+        **{**TINY, "net": given, "lr": 1e-9, "l2": 0.0, "init": "he_normal"}, data=DATA, run=tmp_path / "redrawn"
+    )
+    assert not torch.allclose(dict(redrawn.net.named_parameters())["1.weight"], before) and given.training
+
+
 def test_l1_makes_weights_exactly_zero_and_max_norm_bounds_each_unit(tmp_path: Path) -> None:
     sparse = runtrue.train(**TINY, data=DATA, l1=0.1, l2=0.0, run=tmp_path / "l1")
     weight = dict(sparse.net.named_parameters())["linear1.weight"]

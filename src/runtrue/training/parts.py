@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +40,7 @@ def images_of(config: Config, data: Any = None) -> Images:
 
 
 def network_of(config: Config, images: Images, net: Any = None) -> nn.Module:
-    """The network that the settings name, or the one given, with its initial weights. Seeded by the settings.
+    """The network that the settings name, or a copy of the one given, with its initial weights. Seeded by the settings.
 
     A function or class gets what it asks for by name: classes, in_channels, size.
     """
@@ -47,6 +48,7 @@ def network_of(config: Config, images: Images, net: Any = None) -> nn.Module:
     known = {"classes": len(images.classes), "in_channels": images.channels, "size": max(images.size)}
     if net is None and is_target(config.net):
         net = targets.named(config.net)
+    own = net is not None
     if net is None:
         norm: Literal["batch"] | None = None if config.norm == "none" else "batch"
         try:
@@ -54,12 +56,13 @@ def network_of(config: Config, images: Images, net: Any = None) -> nn.Module:
         except ValueError as error:
             raise ConfigError(f"net: {error}") from None
     else:
-        made = net if isinstance(net, nn.Module) else called(net, known, f"the network {config.net}")
+        made = copy.deepcopy(net) if isinstance(net, nn.Module) else called(net, known, f"the network {config.net}")
     if not isinstance(made, nn.Module):
         raise TaskError(f"the network {config.net} is an object of type {type(made).__name__}, not an nn.Module")
     fits(made, images)
-    if config.init != "net":
-        init.apply(made, config.init, example=normalized(images.train, images, EXAMPLES)[0])
+    scheme = config.init if config.init != "default" else "net" if own else "auto"
+    if scheme != "net":
+        init.apply(made, scheme, example=normalized(images.train, images, EXAMPLES)[0])
     return made
 
 

@@ -196,7 +196,7 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def logger(config: Config, folder: RunFolder) -> Any:
-    """Lightning's own; `csv` is the run's epochs.jsonl, which is always written."""
+    """Lightning's own, beside the run's epochs.jsonl, which is always written."""
     if config.logger == "tensorboard":
         from pytorch_lightning.loggers import TensorBoardLogger
 
