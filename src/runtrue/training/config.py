@@ -16,8 +16,8 @@ PRECISIONS = ("auto", "32", "bf16")
 STRATEGIES = ("auto", "ddp", "fsdp")
 LOGGERS = ("csv", "tensorboard", "wandb", "none")
 INITS = ("default", "net", *(scheme for scheme in SCHEMES if scheme != "zeros"))
-"""How weights start: `net` leaves them as the network drew them, `default` does so for a network of the user's and takes `auto` for
-those that have a name here. Zeros cannot be trained (N1.2)."""
+"""How weights start: `net` leaves them as the network drew them; `default` does so for a network of the user's, and takes `auto`
+for those that have a name here. Zeros cannot be trained (N1.2)."""
 
 
 class ConfigError(ValueError):
@@ -32,7 +32,8 @@ class Config:
     to be resized. augment: "auto" crops by an eighth of the side and mirrors pictures of things; "crop:4,flip"; "none".
     lr: of the optimizer, α₀ of the decay (N4.2); decay_every and decay_factor are of "step" (epochs), decay_rate is k of "exp"
     and "inverse" (per epoch); warmup: epochs in which the rate rises to lr.
-    init: a scheme of `runtrue.init`; "net" leaves the weights as the network drew them, "default" does that for your own. l1, l2, max_norm: N2.1, on weights, not on biases and normalization.
+    init: a scheme of `runtrue.init`; "net" leaves the weights as the network drew them, "default" does that for your own.
+    l1, l2, max_norm: N2.1, on weights, not on biases and normalization.
     precision: "auto" takes bf16 where a short measurement finds it faster; channels_last: None measures, too. compile: by
     torch.compile, which takes a minute before the first step. clip: largest norm of the gradient.
     check_seconds: what the check before the training may take. checkpoint_every: steps between two checkpoints, besides one at
