@@ -363,7 +363,7 @@ def runtrue_way(plan: Plan, clock: Clock) -> None:
 
     pixels, labels = (torch.from_numpy(array) for array in stored(plan.images))
     images = pixels.permute(0, 3, 1, 2).contiguous()
-    Training.on_train_batch_end = tick  # type: ignore[method-assign]
+    Training.on_train_batch_end = tick  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as place:
         runtrue.train(
             data=((images, labels), (images[:BATCH], labels[:BATCH])), net="resnet20", epochs=1, batch_size=BATCH, lr=RATE,

@@ -110,9 +110,9 @@ def test_a_module_of_ones_own(tmp_path: Path) -> None:
 
 def test_a_network_that_is_handed_over_is_copied_and_keeps_its_first_weights(tmp_path: Path) -> None:
     given = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    before = given[1].weight.detach().clone()
+    before = given.get_parameter("1.weight").detach().clone()
     done = runtrue.train(**{**TINY, "net": given, "lr": 1e-9, "l2": 0.0}, data=DATA, run=tmp_path / "given")
-    assert torch.equal(given[1].weight, before) and torch.allclose(
+    assert torch.equal(given.get_parameter("1.weight"), before) and torch.allclose(
         dict(done.net.named_parameters())["1.weight"], before
     )
     redrawn = runtrue.train(
