@@ -18,22 +18,26 @@ from runtrue.lab.training import CONSTANT
 from runtrue.rates import LEARNED
 
 FLOWS = 10.0
-"""Gradient at the first layer over that at the last, or its inverse, up to which it flows through the layers."""
+"""Gradient at the first layer over that at the last, or its inverse, up to which it flows through the layers. Measured with
+normalization 6.2, without 1.0 (He), 3.5e-4 (torch) and 4e-11 (N(0, 0.01²))."""
 EXPLODES = math.sqrt(math.pi / (math.pi - 1))
 """Growth of the gradient's norm a layer, back through normalized ReLUs of unlimited width (Yang et al. 2019, "A Mean Field
 Theory of Batch Normalization", section 3). Measured 1.22."""
 WORKS = 0.5
-"""Share of a constant guess's loss that a run has to remove, at least, for its learning rate or its first weights to work."""
+"""Share of a constant guess's loss that a run has to remove, at least, for its learning rate or its first weights to work. In the
+three epochs of a run the best removes 0.75."""
 HALF = math.sqrt(10.0)
 """Rates and scales stand half a decade apart."""
 WIDER = 1.0
-"""Decades by which a range of scales is wider, at least, for the first weights to matter less."""
+"""Decades by which a range of scales is wider, at least, for the first weights to matter less. Measured 3 (7 of half a decade
+against 1)."""
 ROUNDED = 0.95
 """What is left of a step between settings that are written with two digits: from 0.0032 to 0.01 it is 3.125."""
 ABOUT = (0.2, 0.4)
-"""Extra time that is "about 30 %"."""
+"""Extra time that is "about 30 %". Measured 0.44 with ten layers of 100 units, 0.11 of 500, 0.20 in plain-20."""
 FASTER = 1.1
-"""Times as fast, at least, for it to be worth it (and at most the inverse for it not to be)."""
+"""Times as fast, at least, for it to be worth it (and at most the inverse for it not to be). Measured 0.45 and 0.79 where the
+first weights fit, infinite where without it nothing is learned."""
 SMOOTH = 0.02
 """Share of a curve over whose losses a mean is taken to see when it came down to a level."""
 
