@@ -30,10 +30,11 @@ def result() -> Experiment:
 
 
 @pytest.mark.slow
-def test_the_claim_with_one_seed() -> None:
+def test_the_formulas_and_their_rates_with_one_seed() -> None:
+    """What the parts about images say (N4.2d, N4.2e) needs the three seeds of the defaults."""
     found = lab.run("decay", seeds=1)
     held = {part.code: part.held for part in found.judgements}
-    assert [held[code] for code in CODES[:4]] == [True] * 4, found.verdict
+    assert [held[code] for code in CODES[:3]] == [True] * 3, found.verdict
 
 
 def test_it_says_all_of_it(result: Experiment) -> None:

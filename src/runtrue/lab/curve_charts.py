@@ -65,7 +65,7 @@ def number_axis(title: str, low: float, high: float, log: bool = False) -> Spec:
 def x_axis(title: str, values: Sequence[float] | None = None, log: bool = False) -> Spec:
     """A level axis; `values`: where it has its numbers, and from the first of them to the last it goes."""
     axis: Spec = {"grid": False, "labelFlush": False}
-    scale: Spec = {"type": "log" if log else "linear", "nice": False, "zero": False}
+    scale: Spec = {"type": "log", "nice": False} if log else {"type": "linear", "nice": False, "zero": False}
     if values:
         axis |= {"values": list(values), "labelExpr": "format(datum.value, '~g')"}
         scale |= {"domain": [values[0], values[-1]]}

@@ -173,7 +173,7 @@ def by_rate(images: Sequence[Row]) -> Spec:
         "layer": [
             {
                 "mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.3},
-                "encoding": {**ends, "color": {**colour, "legend": None}},
+                "encoding": {**ends, "color": {**colour, "legend": {}}},
             },
             {
                 "mark": mark,
