@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from runtrue.lab.runs import Run, evaluate, fit, side_by_side
+from runtrue.lab.runs import Run, evaluate, fit, seed_by_seed, side_by_side
 
 X = torch.randn(120, 6, generator=torch.Generator().manual_seed(0))
 EXAMPLES = (X, (X[:, 0] > 0).long())
@@ -63,3 +63,10 @@ def test_evaluate_by_hand_and_the_mode_is_put_back() -> None:
     assert accuracy == pytest.approx(share) and net.training
     p = torch.tensor(1.0).sigmoid().double()
     assert loss == pytest.approx(float(-share * p.log() - (1 - share) * (1 - p).log()), rel=1e-5)
+
+
+def test_seed_by_seed_gives_each_kind_its_results_in_the_order_of_the_seeds() -> None:
+    assert seed_by_seed(lambda kind, number: f"{kind}{number}", "ab", range(3, 5)) == {
+        "a": ["a3", "a4"],
+        "b": ["b3", "b4"],
+    }

@@ -20,7 +20,7 @@ from runtrue.datasets import fashion_mnist
 from runtrue.lab import EXPERIMENTS
 from runtrue.lab.dropout_judge import TYPICAL, judge
 from runtrue.lab.experiment import Experiment, Row
-from runtrue.lab.runs import fit, side_by_side
+from runtrue.lab.runs import fit, seed_by_seed
 from runtrue.lab.training import CLASSES, INPUTS, chosen, validate
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ def run(
     }
     validate(settings)
     probabilities = LARGER_PROBABILITIES if full else PROBABILITIES
-    jobs = [partial(measured, settings, p, number) for p in probabilities for number in range(seed, seed + seeds)]
-    found = side_by_side(jobs)
-    by_p = [found[place : place + seeds] for place in range(0, len(found), seeds)]
+    by_p = list(seed_by_seed(partial(measured, settings), probabilities, range(seed, seed + seeds)).values())
     series = {
         "gap": [averaged(rows, ("p", "train_accuracy", "val_accuracy", "gap", "val_loss")) for rows in by_p],
         "average": [

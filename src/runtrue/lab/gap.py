@@ -23,7 +23,7 @@ from runtrue.datasets import fashion_mnist
 from runtrue.lab import EXPERIMENTS
 from runtrue.lab.experiment import Experiment, Row
 from runtrue.lab.gap_judge import judge
-from runtrue.lab.runs import Run, fit, side_by_side
+from runtrue.lab.runs import Run, fit, seed_by_seed
 from runtrue.lab.training import CLASSES, INPUTS, chosen, validate
 
 if TYPE_CHECKING:
@@ -91,10 +91,7 @@ def run(
     }
     validate(settings)
     settings |= {"validation_images": VALIDATION}
-    found = side_by_side(
-        [partial(trained, settings, kind, number) for kind in KINDS for number in range(seed, seed + seeds)]
-    )
-    runs = {kind: found[place * seeds : (place + 1) * seeds] for place, kind in enumerate(KINDS)}
+    runs = seed_by_seed(partial(trained, settings), KINDS, range(seed, seed + seeds))
     series = {"runs": [row(kind, of_kind) for kind, of_kind in runs.items()]}
     return Experiment(
         experiment="gap",

@@ -18,7 +18,7 @@ from runtrue.lab import EXPERIMENTS
 from runtrue.lab.experiment import Experiment, Row
 from runtrue.lab.overfit_bugs import CASES, RATE
 from runtrue.lab.overfit_judge import judge
-from runtrue.lab.runs import Run, fit, side_by_side
+from runtrue.lab.runs import Run, fit, seed_by_seed
 from runtrue.lab.training import chosen, validate
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ def run(
     settings: dict[str, Any] = {"data": "fashion-mnist", "images": IMAGES, "seeds": seeds, "seed": seed, **sizes}
     settings |= {"batch_size": batch_size}
     validate(settings)
-    found = side_by_side(
-        [partial(trained, settings, key, number) for key in CASES for number in range(seed, seed + seeds)]
-    )
-    runs = {key: found[place * seeds : (place + 1) * seeds] for place, key in enumerate(CASES)}
+    runs = seed_by_seed(partial(trained, settings), CASES, range(seed, seed + seeds))
     series = {"bugs": [row(key, of_key) for key, of_key in runs.items()]}
     return Experiment(
         experiment="overfit",

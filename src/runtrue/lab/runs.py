@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from runtrue import workers
 from runtrue.keeping import keep_random_state
 
+K = TypeVar("K")
 T = TypeVar("T")
 Examples = tuple[Tensor, Tensor]
 """Inputs (N, ...) and labels (N,)."""
@@ -100,6 +102,14 @@ def evaluate(net: nn.Module, examples: Examples) -> tuple[float, float]:
         right += int((outputs.argmax(1) == labels).sum())
     net.train(mode)
     return loss / len(examples[1]), right / len(examples[1])
+
+
+def seed_by_seed(work: Callable[[K, int], T], kinds: Iterable[K], numbers: Sequence[int]) -> dict[K, list[T]]:
+    """What `work` gives for each kind, a result a seed, all of them side by side."""
+    kinds = list(kinds)
+    found = side_by_side([partial(work, kind, number) for kind in kinds for number in numbers])
+    count = len(numbers)
+    return {kind: found[place * count : (place + 1) * count] for place, kind in enumerate(kinds)}
 
 
 def side_by_side(jobs: Sequence[Callable[[], T]]) -> list[T]:
