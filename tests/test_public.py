@@ -19,7 +19,7 @@ from runtrue.cli.app import CheckFormat, Format, app
 
 NAMES = [
     "Finding", "Outcome", "Remedy", "Report", "Task", "TaskError", "Treatment",
-    "check", "fix", "init", "lab", "nets", "train",
+    "check", "fix", "init", "lab", "nets", "train", "watch",
 ]  # fmt: skip
 
 OPTIONS = {
@@ -34,6 +34,8 @@ OPTIONS = {
         "--nodes", "--strategy", "--seed", "--logger", "--resume", "--no-check", "--run",
     ],
     "predict": ["run", "images", "--top", "--format"],
+    "report": ["run", "--format", "--out"],
+    "compare": ["runs", "--out"],
 }  # fmt: skip
 
 PARTS = ["model", "train", "val", "loss", "optimizer", "metric", "step", "epochs", "batch_size"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runtrue.report import Report
     from runtrue.task import Task, TaskError
     from runtrue.training import train
+    from runtrue.watch.api import watch
 
 __all__ = [
     "Finding",
@@ -30,6 +31,7 @@ __all__ = [
     "lab",
     "nets",
     "train",
+    "watch",
 ]
 
 _HOME = {
@@ -44,7 +46,7 @@ _HOME = {
     "fix": "runtrue.diagnosis",
     "train": "runtrue.training",
 }
-_ROOMS = ("init", "lab", "nets")
+_ROOMS = ("init", "lab", "nets", "watch")
 
 
 def __getattr__(name: str) -> Any:

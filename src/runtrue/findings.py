@@ -52,7 +52,17 @@ CAUSES: dict[str, tuple[str, ...]] = {
     ),
     "optimizer": ("learning-rate-too-high", "learning-rate-too-low"),
     "regularization": ("regularization-too-strong", "dropout-too-strong"),
-    "during a run": ("diverging", "plateau", "oscillating", "overfitting", "underfitting", "loss-spike"),
+    "during a run": (
+        "diverging",
+        "plateau",
+        "oscillating",
+        "overfitting",
+        "underfitting",
+        "loss-spike",
+        "train-mode-while-evaluating",
+        "step-before-backward",
+        "ranks-apart",
+    ),
 }
 """Every cause id, by stage, in the order in which a cause can bring about the ones after it. Ids are never renamed."""
 

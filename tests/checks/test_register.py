@@ -24,7 +24,8 @@ KNOWN = {
     "wiring": "parameters-not-optimized parameters-frozen graph-detached gradients-not-cleared eval-mode-while-training",
     "optimizer": "learning-rate-too-high learning-rate-too-low",
     "regularization": "regularization-too-strong dropout-too-strong",
-    "during a run": "diverging plateau oscillating overfitting underfitting loss-spike",
+    "during a run": "diverging plateau oscillating overfitting underfitting loss-spike "
+    "train-mode-while-evaluating step-before-backward ranks-apart",
 }
 """The published ids. A line may be added; none is ever renamed or taken away."""
 

@@ -30,6 +30,13 @@ class Listing(str, Enum):
     json = "json"
 
 
+class RecordFormat(str, Enum):
+    html = "html"
+    json = "json"
+    csv = "csv"
+    tensorboard = "tensorboard"
+
+
 class CheckFormat(str, Enum):
     text = "text"
     json = "json"
@@ -213,6 +220,35 @@ def predict(
     from runtrue.cli import training
 
     raise typer.Exit(training.predict(run, images, top, format.value))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that was watched, or its watch.sqlite.")],
+    format: Annotated[RecordFormat, typer.Option(help="What to write.")] = RecordFormat.html,
+    out: Out = None,
+) -> None:
+    """Write the page of a run that was watched (or that still is): verdicts, curves, layers. Or its numbers, for other tools.
+
+    Exit code 0: no fault was seen. 1: a fault. 2: the call or the run is wrong.
+    """
+    from runtrue.cli import records
+
+    raise typer.Exit(records.report(run, format.value, out))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more folders of runs that were watched.")],
+    out: Out = None,
+) -> None:
+    """Lay runs beside each other: curves in the same figures, and what each came to.
+
+    Exit code 0: the page is written (compare.html). 2: the call or a run is wrong.
+    """
+    from runtrue.cli import records
+
+    raise typer.Exit(records.compare(runs, out))
 
 
 def main() -> None:

@@ -1,0 +1,168 @@
+"""Faults of the training loop itself, which no look at the parts can tell. Pure: history in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runtrue.findings import Finding
+from runtrue.watch.history import History
+from runtrue.watch.layer_judges import HELD, held
+
+MANY = 20  # steps that a habit has to last
+MOST = 0.9  # share of them
+REPEATED = 16  # batches in a row that are the same, within an epoch that was told
+
+
+def judge_loop(history: History) -> Iterator[Finding]:
+    yield from not_cleared(history)
+    yield from wrong_mode(history)
+    yield from evaluated_in_training(history)
+    yield from stepped_early(history)
+    yield from not_optimized(history)
+    yield from frozen_that_moves(history)
+    yield from same_batch(history)
+    yield from ranks_apart(history)
+
+
+def not_cleared(history: History) -> Iterator[Finding]:
+    stale = list(history.stale)
+    if len(stale) >= MANY and sum(stale) >= MOST * len(stale):
+        yield Finding(
+            "gradients-not-cleared", "fault", "the loop",
+            f"in {sum(stale)} of the last {len(stale)} steps the gradient that the optimizer used held those of "
+            "earlier batches too: "
+            "call optimizer.zero_grad() once before each backward pass that follows a step.",
+            {"steps": len(stale), "not_cleared": sum(stale), "limit": MOST},
+        )  # fmt: skip
+
+
+def wrong_mode(history: History) -> Iterator[Finding]:
+    """Steps in evaluation mode. After steps in training mode they are an oversight; from the start on they may be meant."""
+    counts, dependent = history.counts, history.facts.get("by mode", [])
+    wrong, total = counts["stepped in evaluation"], counts["step"]
+    if wrong < MANY or not dependent:
+        return
+    forgotten = wrong < total and history.epoch_counts and any(
+        one["step"] and not one["stepped in evaluation"] for one in history.epoch_counts
+    )  # fmt: skip
+    yield Finding(
+        "eval-mode-while-training", "fault" if forgotten else "warning", "the loop",
+        f"{wrong} of {total} optimizer steps were taken in evaluation mode: dropout is off and batch normalization "
+        "uses stored statistics "
+        f"({len(dependent)} such layers, {dependent[0]} first). Call model.train() "
+        + ("after each evaluation." if forgotten else "before the training, unless this is meant."),
+        {"steps": total, "in_evaluation": wrong, "layers": dependent[:20]},
+    )  # fmt: skip
+
+
+def evaluated_in_training(history: History) -> Iterator[Finding]:
+    dependent = history.facts.get("by mode", [])
+    if not dependent or not history.epochs or not history.epoch_counts:
+        return
+    rows = [
+        counts for row, counts in zip(history.epochs, history.epoch_counts)
+        if any(name.startswith("val") for name in row) and counts["free, training"] and not counts["free, evaluation"]
+    ]  # fmt: skip
+    if not rows:
+        return
+    passes = sum(counts["free, training"] for counts in rows)
+    yield Finding(
+        "train-mode-while-evaluating", "fault", "the evaluation",
+        f"in {len(rows)} epochs all {passes} forward passes without gradients ran in training mode: dropout was "
+        "active and batch "
+        f"normalization used (and learned) the statistics of the validation batches ({dependent[0]} first). Call "
+        "model.eval() before the "
+        "evaluation and model.train() behind it.",
+        {"epochs": len(rows), "passes": passes, "layers": dependent[:20]},
+    )  # fmt: skip
+
+
+def stepped_early(history: History) -> Iterator[Finding]:
+    counts = history.counts
+    total = counts["step"]
+    if total < MANY:
+        return
+    if counts["empty step"] >= MOST * total:
+        yield Finding(
+            "step-before-backward", "fault", "the loop",
+            f"in {counts['empty step']} of {total} steps the optimizer found no gradient at all: it is stepped "
+            "before loss.backward(), or the "
+            "gradients are cleared between the two. The order is zero_grad, backward, step.",
+            {"steps": total, "empty": counts["empty step"], "limit": MOST},
+        )  # fmt: skip
+    elif counts["early step"] >= MOST * total:
+        yield Finding(
+            "step-before-backward", "warning", "the loop",
+            f"in {counts['early step']} of {total} steps the optimizer was stepped after a forward pass and before "
+            "its backward pass: it used "
+            "the gradient of the batch before. The order is zero_grad, backward, step.",
+            {"steps": total, "early": counts["early step"], "limit": MOST},
+        )  # fmt: skip
+
+
+def not_optimized(history: History) -> Iterator[Finding]:
+    facts = history.facts
+    if not facts or history.counts["step"] < MANY:
+        return
+    held_names, left = facts["held"], facts["not held"]
+    if held_names and facts["foreign"] == held_names and facts["parameters"]:
+        yield Finding(
+            "parameters-not-optimized", "fault", "the optimizer",
+            f"none of the optimizer's {held_names} parameters belongs to the model that is watched: it was built for "
+            "another network, or before "
+            "the layers were exchanged. Build the optimizer from model.parameters().",
+            {"held": held_names, "foreign": facts["foreign"]},
+        )  # fmt: skip
+        return
+    still = [name for name, one in history.series("update_ratio").items() if (last := held(one)) and not any(last)]
+    asked = [n for n in still if n not in facts["at rate 0"] and any(history.series("grad_norm", HELD).get(n, ()))]
+    if asked and len(asked) == len(history.series("update_ratio")):
+        yield Finding(
+            "parameters-not-optimized", "fault", "the optimizer",
+            f"no parameter moved in the last {HELD} readings, though their gradients are not 0: the optimizer holds "
+            "copies, or its step is "
+            "undone.", {"parameters": asked[:20]},
+        )  # fmt: skip
+    elif left:
+        yield Finding(
+            "parameters-not-optimized", "warning", left[0],
+            f"{len(left)} of {facts['parameters']} parameters that ask for a gradient are in no optimizer that is "
+            f"watched, {left[0]} first: they "
+            "keep their initial values. Hand them to the optimizer, or set requires_grad to False if that is meant.",
+            {"not_held": left[:20], "count": len(left)},
+        )  # fmt: skip
+
+
+def frozen_that_moves(history: History) -> Iterator[Finding]:
+    moving = history.facts.get("frozen norms that move", [])
+    if moving and history.counts["step"] >= MANY:
+        yield Finding(
+            "parameters-frozen", "warning", moving[0],
+            f"the parameters of {len(moving)} batch normalizations are frozen, {moving[0]} first, but their running "
+            "statistics still follow the "
+            "batches: frozen means both. Call eval() on these layers after each model.train().",
+            {"layers": moving[:20]},
+        )  # fmt: skip
+
+
+def same_batch(history: History) -> Iterator[Finding]:
+    if history.epochs and history.alike >= REPEATED:
+        yield Finding(
+            "repeated-examples", "warning", "the batches",
+            f"the last {history.alike + 1} steps saw the very same batch: the loader is drawn from anew in every "
+            "step, or one batch is reused.",
+            {"steps": history.alike + 1, "limit": REPEATED},
+        )  # fmt: skip
+
+
+def ranks_apart(history: History) -> Iterator[Finding]:
+    if history.apart:
+        first = history.apart[0]
+        yield Finding(
+            "ranks-apart", "fault", first,
+            f"{len(history.apart)} parameters have different values on different ranks, {first} first: the processes "
+            "train different "
+            "networks. Wrap the model in DistributedDataParallel before the first step, and load the same weights "
+            "everywhere.",
+            {"parameters": history.apart[:20]},
+        )  # fmt: skip

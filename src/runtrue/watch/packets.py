@@ -1,0 +1,94 @@
+"""What goes from the training to the scribe: numbers still on the device, on their way to the host."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Key = tuple[str, str]
+Fetch = Callable[[], list[float]]
+"""Waits for the transfer, on the scribe's thread alone."""
+
+
+def fetch(tensors: Sequence[Tensor]) -> Fetch:
+    """One-element tensors as floats: packed on each device, sent without waiting, read when asked."""
+    if not tensors:
+        return list
+    by_device: dict[torch.device, list[int]] = {}
+    for place, tensor in enumerate(tensors):
+        by_device.setdefault(tensor.device, []).append(place)
+    sent = {
+        device: _sent(torch.stack([tensors[i].detach().reshape(()).to(_wide(tensors[i])) for i in places]))
+        for device, places in by_device.items()
+    }
+
+    def read() -> list[float]:
+        found = [0.0] * len(tensors)
+        for device, places in by_device.items():
+            for place, number in zip(places, sent[device]().tolist(), strict=True):
+                found[place] = number
+        return found
+
+    return read
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.dtype != torch.float64 else torch.float64
+
+
+def fetch_whole(tensor: Tensor) -> Callable[[], Tensor]:
+    """A tensor on the host, the same way."""
+    return _sent(tensor.detach())
+
+
+def _sent(packed: Tensor) -> Callable[[], Tensor]:
+    if packed.device.type != "cuda":
+        host = packed.clone() if packed.device.type == "cpu" else packed.cpu()
+        return lambda: host
+    pinned = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+    pinned.copy_(packed, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> Tensor:
+        arrived.synchronize()
+        return pinned
+
+    return wait
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """A reading: names in the order of the numbers, and a few outputs of each layer if histograms are wanted."""
+
+    step: int
+    at: float
+    names: tuple[Key, ...]
+    numbers: Fetch
+    samples: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Packet:
+    """Steps since the packet before: all that the scribe learns."""
+
+    first: int
+    losses: Fetch = list
+    alike: Fetch = list
+    """Per step, what tells its batch from another; NaN where it was not seen."""
+    stale: Fetch = list
+    """Per optimizer step, 1 if the gradient held parts of older batches."""
+    seconds: Sequence[float] = ()
+    rates: Sequence[tuple[int, tuple[float, ...]]] = ()
+    readings: Sequence[Sent] = ()
+    counts: Counter[str] = field(default_factory=Counter)
+    epoch: tuple[int, int, dict[str, Any]] | None = None
+    """(epoch, step, numbers told by the user), if one ended."""
+    origin: str = ""
+    events: Sequence[tuple[int, str, str]] = ()
