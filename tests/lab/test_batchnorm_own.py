@@ -57,7 +57,7 @@ def test_both_are_trained_and_the_task_is_left_as_it_was(tmp_path: Path) -> None
     [
         (lambda: task(norm="batch"), "nowhere to put"),
         (lambda: task(depth=0), "nowhere to put"),
-        (lambda: on_sequences(), "not on sequences"),
+        (on_sequences, "not on sequences"),
         (lambda: task(batch_size=2), "a batch holds 2 examples"),
     ],
 )
