@@ -52,7 +52,7 @@ class Watch:
         self._reader = Reader(
             model, self.optimizers, self._loop, self._notes.event, partial(blind, self._notes, self._voice)
         )
-        self._seeker = Seeker(model, self._loop.came_back)
+        self._seeker = Seeker(model, self._hooks.hook(self._loop.came_back))
         self._pace = Pace(every or (None if group is None else TOGETHER), next=start)
         self._together = group is not None
         self._sentinels: list[Sentinel] = []
