@@ -1,4 +1,4 @@
-"""Whatever goes wrong in the watch, on the disk or in what the user handed in: it is told once, and the training goes on the same."""
+"""Whatever goes wrong in the watch, on the disk or in what the user handed in: it is told once, and the training goes on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from test_unchanged import clean, ended, hooks_of, same, seeded
 from torch import nn
+from watching_cases import CASES, Nobody, mlp
 
 import runtrue
 from runtrue.tape import Tape
 from runtrue.watch import gauge, loop, noting, reading, record_of, scribe, seeking, watching, witness
 from runtrue.watch.history import History
-from runtrue.watch.listening import Listening
 from runtrue.watch.record import Recorder
-from test_unchanged import clean, ended, hooks_of, same, seeded
-from watching_cases import CASES, Nobody, mlp
 
 NAME = "cnn_with_batch_norm_and_relu_in_place"
 ENDS_WATCHING: list[tuple[Any, str]] = [
@@ -242,6 +241,7 @@ def test_a_watch_that_nobody_keeps_ends_by_itself_and_loses_nothing(tmp_path: Pa
     model(torch.randn(2, 5)).sum().backward()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # newer Pythons warn of what the child may not do
 def test_the_end_of_the_process_is_an_end_of_the_record(tmp_path: Path) -> None:
     code = os.fork()
     if code == 0:  # pragma: no cover - the child
@@ -256,6 +256,7 @@ def test_the_end_of_the_process_is_an_end_of_the_record(tmp_path: Path) -> None:
     assert started()._finalizer.atexit
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_process_leaves_the_record_to_its_parent(tmp_path: Path) -> None:
     watch = started(tmp_path)
     few_steps(watch)
@@ -278,13 +279,19 @@ def test_a_child_process_leaves_the_record_to_its_parent(tmp_path: Path) -> None
 
 
 def test_an_interrupt_within_the_loop_keeps_what_was_seen(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), started(tmp_path) as watch:
-        few_steps(watch)
-        raise KeyboardInterrupt
+    def loop() -> None:
+        with started(tmp_path) as watch:
+            few_steps(watch)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop()
     assert len(record_of(tmp_path).steps()) == 3
 
 
-def test_a_slow_disk_holds_nobody_up_and_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_disk_holds_nobody_up_and_what_is_missing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(noting, "FLUSH", 0.0)
     monkeypatch.setattr(scribe, "WAITING", 4)
     free, whole = threading.Event(), Recorder.losses
@@ -317,7 +324,9 @@ def test_steps_without_a_loss_are_no_lost_losses(tmp_path: Path) -> None:
     assert sum(part.count for part in parts) == 20 and sum(part.lost for part in parts) == 0
 
 
-@pytest.mark.parametrize("loss", [1.5, torch.tensor(1.5), torch.tensor([1.5]), torch.tensor([1.0, 2.0]), torch.tensor(1.5).half()])
+@pytest.mark.parametrize(
+    "loss", [1.5, torch.tensor(1.5), torch.tensor([1.5]), torch.tensor([1.0, 2.0]), torch.tensor(1.5).half()]
+)
 def test_losses_of_all_kinds(loss: Any, tmp_path: Path) -> None:
     with started(tmp_path) as watch:
         watch.step(loss)
@@ -368,5 +377,3 @@ def test_log_gets_numbers_on_the_thread_that_trains(monkeypatch: pytest.MonkeyPa
     assert [step for _, step in got] == list(range(6))
     assert all(set(numbers) == {"loss", "lr", "seconds", "grad_norm", "update_ratio"} for numbers, _ in got)
     assert got[0][0]["lr"] == 0.1
-
-

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import nn, overrides
 from torch.nn.modules import module as module_hooks
 from torch.utils.data import DataLoader, TensorDataset
+from watching_cases import CASES, Case, Nobody, Start, mlp
 
 import runtrue
 from runtrue.watch import record_of
-from watching_cases import CASES, Case, Nobody, Start, mlp
 
 
 def seeded(seed: int = 0) -> None:
@@ -129,10 +129,15 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, watch: Any) -> None
 def test_an_error_in_the_loop_leaves_nothing_behind() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with pytest.raises(KeyError), runtrue.watch(model, optimizer, every=1) as watch:
-        step(model, optimizer, watch)
-        assert hooks_of(model)
-        raise KeyError
+
+    def loop() -> None:
+        with runtrue.watch(model, optimizer, every=1) as watch:
+            step(model, optimizer, watch)
+            assert hooks_of(model)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        loop()
     assert clean() and not hooks_of(model) and not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
 

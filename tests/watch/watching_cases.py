@@ -201,7 +201,9 @@ def loss_scaled_by_a_scaler(start: Start) -> tuple[nn.Module, list[Optimizer]]:
     return model, [optimizer]
 
 
-def by_closure(start: Start, model: nn.Module, optimizer: Optimizer, by_name: bool) -> tuple[nn.Module, list[Optimizer]]:
+def by_closure(
+    start: Start, model: nn.Module, optimizer: Optimizer, by_name: bool
+) -> tuple[nn.Module, list[Optimizer]]:
     with start(model, optimizer) as watch:
         for _ in range(STEPS // 2):
             x, y = batch(6, 5)
@@ -323,7 +325,11 @@ def activations_computed_again_in_the_backward_pass(start: Start) -> tuple[nn.Mo
     class Again(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.middle, self.last = nn.Linear(5, 8), nn.Sequential(nn.Linear(8, 8), nn.Dropout()), nn.Linear(8, 3)
+            self.first, self.middle, self.last = (
+                nn.Linear(5, 8),
+                nn.Sequential(nn.Linear(8, 8), nn.Dropout()),
+                nn.Linear(8, 3),
+            )
 
         def forward(self, x: Tensor) -> Tensor:
             return self.last(checkpoint(self.middle, F.relu(self.first(x)), use_reentrant=False))
@@ -337,7 +343,10 @@ def recurrent_and_attention(start: Start) -> tuple[nn.Module, list[Optimizer]]:
     class Sequence(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.rnn, self.attention = nn.LSTM(5, 8, batch_first=True), nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
+            self.rnn, self.attention = (
+                nn.LSTM(5, 8, batch_first=True),
+                nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True),
+            )
             self.last = nn.Linear(8, 3)
 
         def forward(self, x: Tensor) -> Tensor:
