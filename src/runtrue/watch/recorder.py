@@ -210,8 +210,8 @@ class Recorder:
         try:
             if self.db.in_transaction:
                 self.db.execute("commit")
-            self.db.execute("pragma wal_checkpoint(truncate)")
             self.db.execute("pragma busy_timeout = 200")
+            self.db.execute("pragma wal_checkpoint(truncate)")
             with suppress(sqlite3.OperationalError):
                 self.db.execute("pragma journal_mode = delete")
         finally:
