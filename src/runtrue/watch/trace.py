@@ -45,18 +45,19 @@ class Trace(TorchFunctionMode):
         if name in ("get", "set"):  # an attribute
             return func(*args, **kwargs)
         before = flaws(tensors((args, kwargs)))
-        told = name in TOLD or any(map(math.isinf, numbers((args, kwargs))))
+        told = {"NaN" if math.isnan(x) else "inf" for x in numbers((args, kwargs)) if not math.isfinite(x)}
+        told |= {"inf"} if name in TOLD else set()
         output = func(*args, **kwargs)
         if self.made is None and name not in RAW:
             self._judge(name, before, told, flaws(tensors(output)))
         self._follow_back(name, output)
         return output
 
-    def _judge(self, name: str, before: set[str], told: bool, after: set[str]) -> None:
-        """A NaN is made of anything but NaN; an infinity of finite numbers alone, where it was not asked for."""
-        if "NaN" in after and "NaN" not in before:
+    def _judge(self, name: str, before: set[str], told: set[str], after: set[str]) -> None:
+        """A NaN is made of anything but NaN; an infinity of finite numbers alone. What was asked for is not made."""
+        if "NaN" in after and "NaN" not in before | told:
             self.made = (self.place, name, "NaN")
-        elif after - {"NaN"} and not before and not told:
+        elif after - {"NaN"} and not before and "inf" not in told:
             self.made = (self.place, name, "infinity")
 
     def _follow_back(self, name: str, output: Any) -> None:

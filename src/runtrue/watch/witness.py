@@ -58,7 +58,10 @@ class Sentinel:
     lost: Callable[[], None]
 
     def fresh(self, gradient: Tensor) -> None:
-        if gradient.device.type == "cpu" and not gradient.is_sparse and not abs(float(gradient.sum())) < float("inf"):
+        """Of a weight one row is looked at: a value that is lost at a layer's input reaches all rows."""
+        if gradient.device.type != "cpu" or gradient.is_sparse or not gradient.numel():
+            return
+        if not abs(float((gradient if gradient.dim() < 2 else gradient[0]).sum())) < float("inf"):
             self.lost()
 
 
@@ -78,7 +81,8 @@ def witness_among(parameters: Iterable[nn.Parameter], loop: Loop) -> Witness | N
 
 
 def sentinels_among(parameters: Iterable[nn.Parameter], lost: Callable[[], None]) -> list[Sentinel]:
-    """At both ends: what a forward pass loses reaches the last bias, what a backward pass loses only those before."""
+    """At both ends: what a forward pass loses reaches the last weight or bias, what a backward pass loses only those before."""
     found = known(parameters)
-    flat = [p for p in found if p.dim() < 2] or sorted(found, key=lambda p: p.numel())[:1]
-    return [Sentinel(p, lost) for p in {id(p): p for p in flat[:1] + flat[-1:]}.values()]
+    flat, weights = [p for p in found if p.dim() < 2], [p for p in found if p.dim() >= 2]
+    chosen = (flat or weights)[:1] + flat[-1:] + weights[-1:]
+    return [Sentinel(p, lost) for p in {id(p): p for p in chosen}.values()]
