@@ -65,6 +65,7 @@ class Recorder:
             self._refuse_others()
             self.db.execute("pragma journal_mode=wal")
             self.db.execute("pragma synchronous=normal")
+            self.db.execute("pragma cache_size=-512")  # kB of memory
             self.db.executescript(TABLES)
             self.db.execute("begin")
             self._look_up()
