@@ -29,9 +29,12 @@ def watch(
     run: a folder for the record, made if it is missing; None to keep none. every: steps from one reading of layers and
     parameters to the next; None: as many as 0.5 % of the training's time allows. start: the step that comes first, if a run
     is gone on with; what its record holds of later ones is replaced. say: where verdicts are printed (standard error). told:
-    called with the step and the finding of each verdict, on another thread. log: called with a few numbers and the step, where
-    others keep a record too. ranks: in a distributed training, bring the numbers of all processes together (every process has
-    to call `watch` then; rank 0 writes and tells).
+    called with the step and the finding of each verdict, on another thread. log: for those who keep a record elsewhere too;
+    called with {"loss", "lr", "seconds", "grad_norm", "update_ratio"} (as far as they are known; means of the steps since the
+    last call, gradient and update of the last reading) and the step that they reach to, about once a second, from within
+    `step` and `close`, so on the thread that trains. ranks: in a distributed training, bring the numbers of all processes
+    together (every process has to call `watch` then; rank 0 writes and tells); without it, each process keeps a record of its
+    own.
 
     The training is not changed: no random number is drawn, and weights are bit-identical with and without. Raises TypeError if
     `model` or `optimizer` is something else, and ValueError for `every` below 1.
@@ -44,4 +47,4 @@ def watch(
             raise TypeError(f"watch needs a torch.optim.Optimizer, or several in a list, got {type(one).__name__}")
     if every is not None and every < 1:
         raise ValueError(f"every is the number of steps from one reading to the next, 1 at least; got {every}")
-    return Watch(model, optimizers, None if run is None else Path(run), every, say, log, told, start, ranks)
+    return Watch(model, optimizers, None if run is None else Path(run), every, say, log, told, start, together=ranks)

@@ -3,13 +3,15 @@
     from runtrue.watch.lightning import Watch
     Trainer(callbacks=[Watch()])                       # the record goes to the trainer's own folder
     Trainer(callbacks=[Watch("runs/a", every=20)])
+    Trainer(callbacks=[Watch(log=True)], logger=...)   # a few numbers go to the trainer's loggers too
 
-Verdicts are printed, written to the record and, where the trainer has loggers, counted there as "runtrue/verdicts".
+Verdicts are printed and written to the record. A step of the record is a batch, whether the optimizer stepped on it or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,18 @@ from runtrue.watch.watching import Watch as Watching
 class Watch(pl.Callback):
     """run: the folder of the record; None: that of the trainer, False: no record. every, say: as for `runtrue.watch`. model:
     the path of the part to watch ("net"), where `training_step` calls it as a whole: then the origin of a NaN can be sought in
-    it. None: everything.
+    it. None: everything. log: about once a second, "runtrue/grad_norm", "runtrue/update_ratio" and others (as `log` of
+    `runtrue.watch` tells), and "runtrue/verdicts", their number so far, go to the trainer's loggers.
 
     The numbers of an epoch are those that the module logs: what is called train_… or val_… (val_acc, val_accuracy, val/loss).
     """
 
     def __init__(
         self, run: str | Path | bool | None = None, *, every: int | None = None, say: Callable[[str], None] | None = None,
-        model: str | None = None,
+        model: str | None = None, log: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.run, self.every, self.say, self.model = run, every, say, model
+        self.run, self.every, self.say, self.model, self.log = run, every, say, model, log
         self.watching: Watching | None = None
         self._verdicts: tuple[Finding, ...] = ()
 
@@ -43,17 +46,30 @@ class Watch(pl.Callback):
         return self.watching.verdicts if self.watching is not None else self._verdicts
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        folder: Path | None = None
-        if self.run is not False:
-            folder = (
-                Path(trainer.log_dir or trainer.default_root_dir) if self.run in (None, True) else Path(str(self.run))
-            )
         self._end()
         watched = module if self.model is None else module.get_submodule(self.model)
         self.watching = Watching(
-            watched, trainer.optimizers, folder, self.every, self.say, None, None, trainer.global_step,
+            watched, trainer.optimizers, self._folder(trainer), self.every, self.say,
+            log=partial(self._to_loggers, trainer) if self.log else None, start=batches_so_far(trainer),
             together=trainer.world_size > 1, by_hand=self.model is None,
         )  # fmt: skip
+
+    def _folder(self, trainer: pl.Trainer) -> Path | None:
+        """The same in all processes: asking the trainer is one of the things that they do together."""
+        if self.run is None or isinstance(self.run, bool):
+            return None if self.run is False else Path(trainer.log_dir or trainer.default_root_dir)
+        return Path(self.run)
+
+    def _to_loggers(self, trainer: pl.Trainer, numbers: Mapping[str, float], step: int) -> None:
+        """At the step that the trainer's own numbers of now are logged at: loggers take no earlier one."""
+        named = {f"runtrue/{name}": number for name, number in numbers.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics({**named, "runtrue/verdicts": float(self._count)}, step=trainer.global_step)
+
+    @property
+    def _count(self) -> int:
+        """Of the verdicts, without waiting for those on their way."""
+        return self.watching.so_far if self.watching is not None else len(self._verdicts)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         if self.watching is not None and self.model is None:
@@ -86,6 +102,11 @@ class Watch(pl.Callback):
             self.watching = None
 
 
+def batches_so_far(trainer: pl.Trainer) -> int:
+    """Of all epochs; not 0 if the training was resumed."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+
+
 def loss_of(outputs: Any) -> Tensor | None:
     """What `training_step` returned, or its "loss"."""
     found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
@@ -97,13 +118,8 @@ def told(metrics: Mapping[str, Tensor]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in metrics.items():
         parts = name.lower().replace("/", "_").replace("-", "_").split("_")
-        side = (
-            "train"
-            if "train" in parts or "training" in parts
-            else "val"
-            if parts[0] in ("val", "valid", "validation")
-            else ""
-        )
+        side = "train" if {"train", "training"} & set(parts) else ""
+        side = "val" if parts[0] in ("val", "valid", "validation") else side
         what = "loss" if "loss" in parts else "accuracy" if {"acc", "accuracy"} & set(parts) else ""
         if side and what and not {"step"} & set(parts):
             found[f"{side}_{what}"] = float(torch.as_tensor(value))

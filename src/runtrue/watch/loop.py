@@ -14,9 +14,30 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The user's own network within what torch puts around it: the paths of layers are counted from there."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)  # of torch.compile
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def called(model: nn.Module) -> list[nn.Module]:
+    """What a training calls: the model, or the parts of a mere container of several networks."""
+    return list(model.children()) if isinstance(model, (nn.ModuleList, nn.ModuleDict)) else [model]
+
+
+def compiled(model: nn.Module) -> bool:
+    """torch.compile runs this model, or a part of it: what happens inside cannot be seen."""
+    return any(getattr(m, "_compiled_call_impl", None) is not None or hasattr(m, "_orig_mod") for m in model.modules())
+
+
 def named_held(model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]:
     """Parameters of an optimizer by their names in the model; those of another model by their place in the optimizer."""
-    names = {id(p): name for name, p in model.named_parameters(remove_duplicate=False)}
+    names = {id(p): name for name, p in unwrapped(model).named_parameters(remove_duplicate=False)}
     found: dict[str, nn.Parameter] = {}
     for g, group in enumerate(optimizer.param_groups):
         for i, parameter in enumerate(group["params"]):
@@ -50,7 +71,12 @@ class Loop:
             self._waiting, self._trained_in = True, training
 
     def backward(self) -> None:
+        """A gradient reached a parameter."""
         self.counts["backward"] += 1
+        self._waiting = False
+
+    def came_back(self) -> None:
+        """A gradient reached the outputs of the model."""
         self._waiting = False
 
     def step(self, optimizer: Optimizer, closure: bool) -> None:
@@ -63,53 +89,6 @@ class Loop:
             self.counts["stepped in evaluation"] += 1
 
 
-@dataclass(eq=False)
-class Witness:
-    """One small parameter of an optimizer, seen in every step: whether gradients were cleared, clipped, or lost."""
-
-    parameter: nn.Parameter
-    loop: Loop
-    wanted: bool = False
-    """This step is read."""
-    stepped: bool = False
-    stale: Tensor | None = None
-    """() bool: what lies in the gradient is in part of batches before the last step; None if not."""
-    before: Tensor | None = None
-    """Norm of the gradient as the backward pass left it; kept in a step that is read."""
-    lost: bool = False
-    """A gradient was no number. Told on the CPU alone, where asking waits for nobody."""
-
-    def fresh(self, gradient: Tensor) -> None:
-        """A backward pass brought a gradient, which is not added yet."""
-        self.loop.backward()
-        old = self.parameter.grad
-        if old is None or old.is_sparse:
-            self.stale = None
-        else:
-            dirty = old.detach().abs().sum() > 0
-            was = torch.ones_like(dirty) if self.stepped else self.stale
-            self.stale = None if was is None else was & dirty
-        self.stepped = False
-        if gradient.device.type == "cpu" and not gradient.is_sparse:
-            self.lost = self.lost or not abs(float(gradient.sum())) < float("inf")
-
-    def added(self, parameter: nn.Parameter) -> None:
-        self.before = self.norm() if self.wanted else None
-
-    def norm(self) -> Tensor:
-        gradient = self.parameter.grad
-        assert gradient is not None
-        return gradient.detach().norm()
-
-
-def witness_among(parameters: Iterable[nn.Parameter], loop: Loop) -> Witness | None:
-    """The last bias that has a gradient, or else the smallest weight."""
-    known = [p for p in parameters if p.grad is not None and not p.grad.is_sparse and p.is_leaf]
-    flat = [p for p in known if p.dim() < 2]
-    chosen = flat[-1] if flat else min(known, key=lambda p: p.numel(), default=None)
-    return None if chosen is None else Witness(chosen, loop)
-
-
 def parameters_of(optimizer: Optimizer) -> Iterator[nn.Parameter]:
     for group in optimizer.param_groups:
         yield from group["params"]
@@ -119,8 +98,9 @@ def facts(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Any]:
     """How the model and its optimizers stand to each other; names and numbers, looked up when a step is read."""
     held = {id(p) for one in optimizers for p in parameters_of(one)}
     still = {id(p) for one in optimizers for group in one.param_groups if _zero(group["lr"]) for p in group["params"]}
-    named = dict(model.named_parameters())
-    dependent = [(name, m) for name, m in model.named_modules() if depends_on_mode(m)]
+    core = unwrapped(model)
+    named = dict(core.named_parameters())
+    dependent = [(name, m) for name, m in core.named_modules() if depends_on_mode(m)]
     norms = [(name, m) for name, m in dependent if isinstance(m, _BatchNorm) and m.track_running_stats]
     return {
         "parameters": len(named),

@@ -1,25 +1,24 @@
-"""Which operation made the first value that is no number: not those that passed it on.
+"""Where the first value that is no number came from: which operation made it, not those that passed it on.
 
-A step whose gradient is lost is run once more, before the optimizer spoils the weights: forward, and backward from the gradient
-that reached the outputs. The first operation with finite inputs and an output that is not is the one. Nothing that the replay
-does stays: random state, buffers and gradients are put back.
+A step whose gradient is lost is run once more, before the optimizer spoils the weights: forward, with the random numbers that
+it drew, and backward from the gradient that reached the outputs. Nothing that the replay does stays: it works on copies of
+inputs and buffers, attributes and the random state are put back, and gradients are asked for without adding them up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules import module as module_hooks
-from torch.overrides import TorchFunctionMode
 
 from runtrue.keeping import keep_random_state
-
-MASKS = {"masked_fill", "masked_fill_", "where", "full", "full_like", "new_full", "fill", "setitem", "tensor"}
-"""Operations that write −∞ where they are told to."""
+from runtrue.watch.loop import unwrapped
+from runtrue.watch.trace import Trace, flaws, tensors
 
 Where = Literal["inputs", "weights", "forward", "outputs", "loss", "backward"]
 
@@ -48,154 +47,112 @@ class Origin:
 
 @dataclass(eq=False)
 class Call:
-    """What went into the model in this step, and the gradient that came back to its outputs. Until the next forward pass."""
+    """What went into a model in one forward pass, and the gradient that came back to its outputs. called: the model, or the
+    one of several networks within it that ran."""
 
     model: nn.Module
+    called: nn.Module
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    came_back: Callable[[], None]
+    random: Tensor | None = None
+    """State of torch's generator before the pass, on the CPU; None: no replay is possible."""
     back: dict[int, Tensor] = field(default_factory=dict)
     """By place among the tensors of the outputs."""
 
-    def came_back(self, place: int, gradient: Tensor) -> None:
-        self.back[place] = gradient.detach()
+    def follow(self, outputs: Any) -> None:
+        for place, output in enumerate(tensors(outputs)):
+            if output.grad_fn is not None:
+                output.register_hook(_Back(self, place))
+
+
+@dataclass(frozen=True, eq=False)
+class _Back:
+    """A gradient reaches one of the outputs."""
+
+    __torch_unserializable__ = True
+    call: Call
+    place: int
+
+    def __call__(self, gradient: Tensor) -> None:
+        if self.call.random is not None:
+            self.call.back[self.place] = gradient.detach()
+        self.call.came_back()
 
 
 def find(call: Call) -> Origin | None:
-    """None if nothing that is no number came up again: dropout drew other units, or another model made it."""
-    for tensor in tensors((call.args, call.kwargs)):
-        if lost(tensor):
-            return Origin("inputs", kind=named(tensor))
-    for name, parameter in call.model.named_parameters():
-        if lost(parameter):
-            return Origin("weights", name, kind=named(parameter))
-    restore, buffers = keep_random_state(), [(b, b.detach().clone()) for b in call.model.buffers()]
-    try:
-        return replayed(call)
-    finally:
-        restore()
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+    """None if nothing that is no number came up again."""
+    model, given = unwrapped(call.model), tensors((call.args, call.kwargs))
+    if (held := bad(flaws(given))) is not None:
+        return Origin("inputs", kind=held)
+    for name, parameter in model.named_parameters():
+        if (held := bad(flaws(tensors(parameter)))) is not None:
+            return Origin("weights", name, kind=held)
+    if not alone(model):
+        return None
+    with undisturbed(model):
+        if call.random is not None:
+            torch.set_rng_state(call.random)
+        return replayed(call, model)
 
 
-def replayed(call: Call) -> Origin | None:
-    trace = Trace(call.model)
-    with torch.enable_grad(), trace.recording():
-        outputs = list(tensors(call.model.forward(*call.args, **call.kwargs)))
+def replayed(call: Call, model: nn.Module) -> Origin | None:
+    trace = Trace(model)
+    with torch.enable_grad(), trace:
+        outputs = list(tensors(unwrapped(call.called).forward(*copied(call.args), **copied(call.kwargs))))
     if trace.made is not None:
-        return trace.made
-    if any(lost(output) for output in outputs):
-        return Origin("outputs", kind=next(named(o) for o in outputs if lost(o)))
-    if any(lost(gradient) for gradient in call.back.values()):
-        return Origin("loss", kind=next(named(g) for g in call.back.values() if lost(g)))
+        return Origin("forward", *trace.made)
+    if (held := bad(flaws(iter(outputs)))) is not None:
+        return Origin("outputs", kind=held)
+    if any(flaws(iter(call.back.values()))):
+        return Origin("loss", kind="NaN" if "NaN" in flaws(iter(call.back.values())) else "infinity")
     pairs = [(outputs[i], g) for i, g in call.back.items() if i < len(outputs) and outputs[i].requires_grad]
-    wanted = [p for p in call.model.parameters() if p.requires_grad]
+    wanted = [p for p in model.parameters() if p.requires_grad]
     if pairs and wanted:
         torch.autograd.grad([o for o, _ in pairs], wanted, [g for _, g in pairs], allow_unused=True)
-    return trace.unmade
+    return None if trace.unmade is None else Origin("backward", *trace.unmade)
 
 
-class Trace(TorchFunctionMode):
-    """Looks at every operation: its output, and in the backward pass the gradients at its inputs."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.names = {module: name for name, module in model.named_modules()}
-        self.stack: list[nn.Module] = []
-        self.made: Origin | None = None
-        self.unmade: Origin | None = None
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").strip("_")
-        if name in ("get", "set"):  # an attribute
-            return func(*args, **kwargs)
-        inputs = list(tensors((args, kwargs)))
-        sound, masked = not any(map(beyond, inputs)), any(map(hides, inputs)) or name in MASKS
-        output = func(*args, **kwargs)
-        produced = next((t for t in tensors(output) if beyond(t) or (hides(t) and not masked)), None)
-        if produced is not None and self.made is None and sound:
-            self.made = Origin("forward", self.place, name, named(produced))
-        self.follow_back(name, inputs, output)
-        return output
-
-    def follow_back(self, name: str, inputs: list[Tensor], output: Any) -> None:
-        """The gradient at the output comes first; if it is finite and that of an input is not, this operation made it."""
-        ends = [t for t in tensors(output) if t.requires_grad and not any(t is i for i in inputs)]
-        if not ends:
-            return
-        place, whole = self.place, {"finite": False}
-
-        def at_output(gradient: Tensor) -> None:
-            whole["finite"] = not lost(gradient)
-
-        def at_node(grads_in: Any, grads_out: Any) -> None:
-            bad = next((g for g in grads_in if isinstance(g, Tensor) and lost(g)), None)
-            if bad is not None and whole["finite"] and self.unmade is None:
-                self.unmade = Origin("backward", place, name, named(bad))
-
-        for end in ends:
-            end.register_hook(at_output)
-            if end.grad_fn is not None:
-                end.grad_fn.register_hook(at_node)
-
-    @property
-    def place(self) -> str:
-        return self.names.get(self.stack[-1], "") if self.stack else ""
-
-    def recording(self) -> Recording:
-        return Recording(self)
+def bad(found: set[str]) -> str | None:
+    """A NaN or +∞: no network wants these. −∞ is what a mask in front of a softmax has on purpose."""
+    return "NaN" if "NaN" in found else "infinity" if "+inf" in found else None
 
 
-class Recording:
-    """The trace entered, with global hooks that tell which module runs."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-
-    def __enter__(self) -> None:
-        stack = self.trace.stack
-        self.handles = [
-            module_hooks.register_module_forward_pre_hook(lambda module, _: stack.append(module)),
-            module_hooks.register_module_forward_hook(lambda *_: stack.pop() and None, always_call=True),
-        ]
-        self.trace.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.trace.__exit__(*error)
-        for handle in self.handles:
-            handle.remove()
+def alone(model: nn.Module) -> bool:
+    """A forward pass of this process talks to no other one: where one is lost, the others do not replay."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return True
+    talks = any(isinstance(m, nn.SyncBatchNorm) for m in model.modules())
+    return not talks and not any(hasattr(p, "to_local") for p in model.parameters())
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """The floating tensors in a nest of tuples, lists and mappings."""
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """A forward pass inside changes no buffer, no attribute and no random state of those outside."""
+    restore, modules = keep_random_state(), list(model.modules())
+    attributes = [(m, dict(vars(m)), dict(m._buffers)) for m in modules]
+    fresh: dict[int, Tensor] = {}
+    try:
+        for module in modules:
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = fresh.setdefault(id(buffer), buffer.detach().clone())
+        yield
+    finally:
+        for module, before, buffers in attributes:
+            vars(module).clear()
+            vars(module).update(before)
+            module._buffers.clear()
+            module._buffers.update(buffers)
+        restore()
+
+
+def copied(value: Any) -> Any:
+    """Tensors in a nest of tuples, lists and dicts, apart from those that were given."""
     if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors(item)
-
-
-def lost(tensor: Tensor) -> bool:
-    """The tensor holds a NaN or an infinity."""
-    return not bool(torch.isfinite(tensor.detach()).all())
-
-
-def beyond(tensor: Tensor) -> bool:
-    """It holds a NaN or +∞: no network wants these."""
-    return bool((tensor.detach().isnan() | tensor.detach().isposinf()).any())
-
-
-def hides(tensor: Tensor) -> bool:
-    """It holds −∞: what a mask in front of a softmax has on purpose, and the logarithm of 0 has not."""
-    return bool(tensor.detach().isneginf().any())
-
-
-def named(tensor: Tensor) -> str:
-    return "NaN" if bool(torch.isnan(tensor.detach()).any()) else "infinity"
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if type(value) in (tuple, list):
+        return type(value)(copied(item) for item in value)
+    if type(value) is dict:
+        return {key: copied(item) for key, item in value.items()}
+    return value

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 Key = tuple[str, str]
+"""(layer or parameter, what was read): ("layers.0", "std"), ("layers.0.weight", "grad_norm")."""
 Fetch = Callable[[], list[float]]
 """Waits for the transfer, on the scribe's thread alone."""
 
@@ -72,6 +73,8 @@ class Sent:
     numbers: Fetch
     samples: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Numbers in each parameter whose mean was read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,8 @@ class Packet:
 
     first: int
     losses: Fetch = list
+    told: Sequence[bool] = ()
+    """Per step: the user gave a loss."""
     alike: Fetch = list
     """Per step, what tells its batch from another; NaN where it was not seen."""
     stale: Fetch = list

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 import queue
-import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from statistics import median
 
 from runtrue.findings import Finding
 from runtrue.watch.history import History
@@ -18,12 +18,12 @@ from runtrue.watch.judging import judge
 from runtrue.watch.packets import Packet, Sent
 from runtrue.watch.ranks import Ranks
 from runtrue.watch.record import Histogram, Reading, Recorder
+from runtrue.watch.voice import Voice
 
 WAITING = 64  # packets that may wait; each holds a second of training or 512 steps
 JUDGING = 0.02  # share of the time that judging may take
 BINS = 24
 
-Say = Callable[[str], None]
 Tell = Callable[[int, Finding], None]
 
 
@@ -31,87 +31,119 @@ class Scribe:
     """opens: makes the recorder, on the scribe's own thread; None to keep no record. told: is given each new verdict."""
 
     def __init__(
-        self, opens: Callable[[], Recorder] | None, told: Tell, say: Say, sizes: Mapping[str, int], ranks: Ranks | None = None
+        self, opens: Callable[[], Recorder] | None, told: Tell, say: Voice, start: int = 0, ranks: Ranks | None = None
     ) -> None:  # fmt: skip
-        self.opens, self.told, self.say, self.sizes, self.ranks = opens, told, say, sizes, ranks
-        self.history = History()
+        self.opens, self.told, self.say, self.ranks = opens, told, say, ranks
+        self.history = History(steps=start)
         self.verdicts: list[Finding] = []
         self.dropped = 0
         self._recorder: Recorder | None = None
-        self._queue: queue.Queue[Packet | None] = queue.Queue(WAITING)
+        self._queue: queue.SimpleQueue[Packet | threading.Event | None] = queue.SimpleQueue()
+        self._summaries: queue.SimpleQueue[tuple[dict[str, float], int]] = queue.SimpleQueue()
         self._ready = 0.0
+        self._epochs_before = 0
         self._epoch_base: Counter[str] = Counter()
         self._last_alike = math.nan
         self._thread = threading.Thread(target=self._run, name="runtrue-watch", daemon=True)
         self._thread.start()
 
+    # On the thread of the training
+
     def take(self, packet: Packet) -> None:
         """Never waits."""
-        try:
-            self._queue.put_nowait(packet)
-        except queue.Full:
+        if self._queue.qsize() >= WAITING:
             self.dropped += 1
+        else:
+            self._queue.put(packet)
 
     def settle(self) -> None:
         """Wait until everything that was taken is judged and written."""
-        self._queue.join()
+        reached = threading.Event()
+        self._queue.put(reached)
+        while self._thread.is_alive() and not reached.wait(0.05):
+            pass
 
     def close(self) -> None:
         self._queue.put(None)
-        self._thread.join()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def summaries(self) -> Iterator[tuple[dict[str, float], int]]:
+        """What has arrived since the last call: a few numbers, and the step that they reach to."""
+        while not self._summaries.empty():
+            yield self._summaries.get_nowait()
+
+    # On its own thread
 
     def _run(self) -> None:
-        self._try(self._open)
-        while (packet := self._queue.get()) is not None:
-            try:
-                self._take_in(packet)
-            except Exception as error:  # noqa: BLE001 the training goes on, whatever happens here
-                self.say(f"runtrue: {type(error).__name__} while watching step {packet.first}: {error}")
-            self._queue.task_done()
-        self._try(lambda: self._judge(final=True))
-        self._try(self._close)
-        self._queue.task_done()
+        self._write(self._open)
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, Packet):
+                self._safely("taking in what was seen", lambda packet=item: self._take_in(packet))
+            else:
+                item.set()
+        self._safely("judging", self._judge)
+        self._write(self._close)
+
+    def _safely(self, doing: str, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 the training goes on, whatever happens here
+            self.say.once(doing, f"runtrue: {type(error).__name__} in {doing}: {error}; the training goes on")
+
+    def _write(self, act: Callable[[], None]) -> None:
+        """A full disk, a folder that cannot be written, a file that is no database: recording stops, the rest goes on."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 see above
+            recorder, self._recorder = self._recorder, None
+            self.say.once(
+                "record",
+                f"runtrue: recording stopped, the record cannot be written ({error}); the training goes on and is judged still",
+            )  # fmt: skip
+            if recorder is not None:
+                recorder.abandon()
 
     def _open(self) -> None:
         if self.opens is not None:
             self._recorder = self.opens()
+            self._epochs_before = self._recorder.epochs_so_far
 
     def _close(self) -> None:
         if self._recorder is not None:
+            if self.dropped:
+                told = f"{self.dropped} packets of steps came faster than they could be written, and are missing"
+                self._recorder.event(self.history.steps, "not recorded", told)
             self._recorder.close()
 
-    def _try(self, act: Callable[[], None]) -> None:
-        """A full disk, a folder that cannot be written, a file that is no database: recording stops, the rest goes on."""
-        try:
-            act()
-        except (sqlite3.Error, OSError) as error:
-            self._recorder, where = None, getattr(self._recorder, "path", "the record")
-            self.say(
-                f"runtrue: recording stopped, {where} cannot be written ({error}); the training goes on and is judged still"
-            )
-        except Exception as error:  # noqa: BLE001 the training goes on, whatever happens here
-            self.say(f"runtrue: {type(error).__name__} while watching: {error}; the training goes on")
-
     def _take_in(self, packet: Packet) -> None:
-        history, losses = self.history, packet.losses()
         start = time.thread_time()
-        history.add_losses(losses, sum(packet.seconds))
+        losses = [loss if told else None for loss, told in zip(packet.losses(), packet.told, strict=True)]
+        self._remember(packet, losses)
+        readings = [self._read(sent) for sent in packet.readings]
+        self._summarize(packet, losses, readings)
+        self._write(lambda: self._record(packet, losses, readings))
+        if time.monotonic() >= self._ready or packet.epoch is not None or packet.origin:
+            self._safely("judging", self._judge)
+            self._ready = time.monotonic() + (time.thread_time() - start) / JUDGING
+        if packet.epoch is not None:
+            self.history.alike = 0
+
+    def _remember(self, packet: Packet, losses: list[float | None]) -> None:
+        history = self.history
+        history.steps = packet.first
+        history.add_losses([loss for loss in losses if loss is not None], sum(packet.seconds))
+        history.steps = packet.first + len(losses)
         self._note_batches(packet.alike())
         history.stale.extend(value > 0.5 for value in packet.stale())
         history.counts = packet.counts
         history.rates = (history.rates + list(packet.rates))[-512:]
         history.origin = history.origin or packet.origin
-        readings = [self._read(sent) for sent in packet.readings]
         if packet.epoch is not None:
-            history.epochs.append({**packet.epoch[2], "epoch": packet.epoch[0], "step": packet.epoch[1]})
+            epoch, step, numbers = packet.epoch
+            history.epochs.append({**numbers, "epoch": self._epochs_before + epoch, "step": step})
             history.epoch_counts.append(packet.counts - self._epoch_base)
             self._epoch_base = Counter(packet.counts)
-        self._try(lambda: self._write(packet, losses, readings))
-        if time.monotonic() >= self._ready or packet.epoch is not None or packet.origin:
-            self._judge()
-            self._ready = time.monotonic() + (time.thread_time() - start) / JUDGING
-        if packet.epoch is not None:
-            history.alike = 0
 
     def _note_batches(self, alike: list[float]) -> None:
         for mark in alike:
@@ -122,24 +154,35 @@ class Scribe:
         numbers = dict(zip(sent.names, sent.numbers(), strict=True))
         if self.ranks is not None:
             try:
+                self.ranks.agree(sent.step, numbers)
                 self.history.apart = self.ranks.apart(numbers)
                 numbers = self.ranks.together(numbers)
             except RuntimeError as error:
                 self.say(f"runtrue: numbers are this process's own from step {sent.step} on: {error}")
                 self.ranks = None
-        numbers = derived(numbers, self.sizes)
+        numbers = derived(numbers, sent.sizes)
         self.history.add_read(sent.step, numbers)
         self.history.facts = dict(sent.facts)
         return Reading(sent.step, sent.at, numbers)
 
-    def _write(self, packet: Packet, losses: list[float], readings: list[Reading]) -> None:
+    def _summarize(self, packet: Packet, losses: list[float | None], readings: list[Reading]) -> None:
+        told = [loss for loss in losses if loss is not None]
+        found = {"loss": sum(told) / len(told)} if told else {}
+        if packet.seconds:
+            found["seconds"] = sum(packet.seconds) / len(packet.seconds)
+        if self.history.rates and self.history.rates[-1][1]:
+            found["lr"] = self.history.rate
+        if readings:
+            found |= totals(readings[-1].numbers)
+        if losses and self._summaries.qsize() < WAITING:
+            self._summaries.put((found, packet.first + len(losses) - 1))
+
+    def _record(self, packet: Packet, losses: list[float | None], readings: list[Reading]) -> None:
         recorder = self._recorder
         if recorder is None:
             return
-        if losses:
-            recorder.losses(packet.first, losses, packet.seconds)
-        for step, rates in packet.rates:
-            recorder.rates(step, rates)
+        recorder.losses(packet.first, losses, packet.seconds)
+        recorder.rates(packet.rates)
         for sent, reading in zip(packet.readings, readings, strict=True):
             recorder.reading(reading)
             if sent.samples:
@@ -147,20 +190,24 @@ class Scribe:
         for event in packet.events:
             recorder.event(*event)
         if packet.epoch is not None:
-            recorder.epoch(*packet.epoch)
+            epoch, step, numbers = packet.epoch
+            recorder.epoch(self._epochs_before + epoch, step, numbers)
         recorder.flush()
 
-    def _judge(self, final: bool = False) -> None:
+    def _judge(self) -> None:
         known = {(one.cause, one.where): one.severity for one in self.verdicts}
         for finding in judge(self.history):
             before = known.get((finding.cause, finding.where))
             if before == finding.severity or before == "fault":
                 continue
             self.verdicts.append(finding)
-            if self._recorder is not None:
-                self._recorder.verdict(self.history.steps, finding.to_dict())
-                self._recorder.flush()
-            self.told(self.history.steps, finding)
+            self._write(partial(self._record_verdict, finding))
+            self._safely("telling a verdict", partial(self.told, self.history.steps, finding))
+
+    def _record_verdict(self, finding: Finding) -> None:
+        if self._recorder is not None:
+            self._recorder.verdict(self.history.steps, finding.to_dict())
+            self._recorder.flush()
 
 
 def derived(numbers: dict[tuple[str, str], float], sizes: Mapping[str, int]) -> dict[tuple[str, str], float]:
@@ -177,6 +224,14 @@ def derived(numbers: dict[tuple[str, str], float], sizes: Mapping[str, int]) -> 
     return numbers
 
 
+def totals(numbers: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """The norm of the whole gradient, and the median of the relative changes."""
+    squares = [x * x for (_, what), x in numbers.items() if what == "grad_norm"]
+    moved = [x for (_, what), x in numbers.items() if what == "update_ratio"]
+    found = {"grad_norm": math.sqrt(sum(squares))} if squares else {}
+    return found | ({"update_ratio": median(moved)} if moved else {})
+
+
 def counted(layer: str, step: int, sample: list[float]) -> Histogram:
     """A histogram over the range of the sample; what is no number is left out."""
     real = [x for x in sample if abs(x) < 1e38]
@@ -191,7 +246,3 @@ def counted(layer: str, step: int, sample: list[float]) -> Histogram:
 
 def finding_as_told(step: int, finding: Finding) -> str:
     return f"runtrue: step {step}, {finding.severity} {finding.cause} in {finding.where}: {finding.message}"
-
-
-def nothing(*_: Any) -> None:
-    """Nobody to tell."""
