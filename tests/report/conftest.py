@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,14 @@ class Look:
         dialog.dismiss()
 
 
+def until(page: Any, expression: str, seconds: float = 30.0) -> None:
+    """Asked again and again from outside: the policy of the page forbids Playwright's own way of waiting, which needs `eval`."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"after {seconds:g} seconds not yet: {expression}"
+        page.wait_for_timeout(20)
+
+
 @pytest.fixture
 def look(browser: Any, tmp_path: Path) -> Iterator[Any]:
     """look(html, **context options) -> Look, when its charts are drawn."""
@@ -49,7 +58,7 @@ def look(browser: Any, tmp_path: Path) -> Iterator[Any]:
         seen.page.on("request", lambda request: seen.requests.append(request.url))
         seen.page.on("dialog", seen.dismiss)
         seen.page.goto(path.as_uri())
-        seen.page.wait_for_function("[...document.querySelectorAll('.plot')].every(plot => plot.querySelector('svg'))")
+        until(seen.page, "[...document.querySelectorAll('.plot')].every(plot => plot.querySelector('svg'))")
         return seen
 
     yield open_page

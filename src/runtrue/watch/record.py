@@ -1,6 +1,6 @@
 """The record of a run: one SQLite file that can be read while it is written (WAL mode), and that does not grow without end.
 
-meta       what the run is: schema, model, versions, when it started
+meta       what the run is: schema, model, versions, when it started, and when it ended (if it was closed)
 steps      stretches of neighbouring steps: the band of the loss (mean, low, high, sum of squares), seconds, what came of it
 rates      the learning rate of each parameter group, a row where it changed
 readings   statistics of layers and parameters at one step: a blob of float32, in the order that `layouts` tells
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
+import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,6 +145,7 @@ class Recorder:
         self.layouts: dict[str, int] = {names: key for key, names in self.db.execute("select id, names from layouts")}
         self.width, self.gap = self._width(), 1
         self.tell(schema=SCHEMA)
+        self.db.execute("delete from meta where key = 'ended'")
 
     def _width(self) -> int:
         """Steps in one stretch, as a file that is gone on with has them."""
@@ -228,6 +230,7 @@ class Recorder:
 
     def close(self) -> None:
         try:
+            self.tell(ended=time.time())
             if self.db.in_transaction:
                 self.db.execute("commit")
             self.db.execute("pragma wal_checkpoint(truncate)")
@@ -259,11 +262,16 @@ class Record:
             raise ValueError(f"{self.path} has schema {schema}; this version of runtrue reads {SCHEMA}")
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
-        db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{self._mode()}", uri=True, timeout=5.0)
         try:
             return db.execute(query, values).fetchall()
         finally:
             db.close()
+
+    def _mode(self) -> str:
+        """Where no process writes, nothing is locked and no file appears beside the record: it may lie on a read-only disk."""
+        beside = self.path.with_name(f"{self.path.name}-wal")
+        return "mode=ro" if beside.exists() and beside.stat().st_size else "mode=ro&immutable=1"
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -277,12 +285,21 @@ class Record:
         """(step, learning rate) by parameter group, where it changed."""
         found: dict[int, list[tuple[int, float]]] = {}
         for step, part, rate in self._rows("select step, part, rate from rates order by step"):
-            found.setdefault(part, []).append((step, rate))
+            found.setdefault(part, []).append((step, float("nan") if rate is None else rate))  # NaN is null in SQLite
         return found
 
-    def readings(self, since: int = -1) -> Iterator[Reading]:
+    def readings(self, since: int = -1, most: int | None = None) -> Iterator[Reading]:
+        """most: of a long run no more than so many, evenly spread over its steps."""
+        steps = [row[0] for row in self._rows("select step from readings where step > ? order by step", since)]
+        if most is not None and len(steps) > most:
+            steps = spread(steps, most)
+            rows = self._rows(
+                f"select * from readings where step in ({', '.join('?' * len(steps))}) order by step", *steps
+            )
+        else:
+            rows = self._rows("select * from readings where step > ? order by step", since)
         layouts = {key: [tuple(n) for n in json.loads(names)] for key, names in self._rows("select * from layouts")}
-        for step, at, layout, blob in self._rows("select * from readings where step > ? order by step", since):
+        for step, at, layout, blob in rows:
             numbers = array("f")
             numbers.frombytes(blob)
             yield Reading(step, at, dict(zip(layouts[layout], numbers, strict=True)))
@@ -303,6 +320,13 @@ class Record:
 
     def events(self) -> list[tuple[int, str, str]]:
         return self._rows("select step, kind, told from events order by id")
+
+
+def spread(steps: Sequence[int], most: int) -> list[int]:
+    """At most so many of these steps, the first of each stretch of equal length, and the last."""
+    width = (steps[-1] - steps[0] + 1) / (most - 1)
+    kept = list({int((step - steps[0]) / width): step for step in reversed(steps)}.values())[::-1]
+    return kept if kept[-1] == steps[-1] else [*kept, steps[-1]]
 
 
 def record_of(run: Path) -> Record:
