@@ -2,11 +2,14 @@
   "use strict";
 
   // Small multiples get as many columns as fit and fill the row; every other chart follows its container by itself.
+  // `usermeta.axis`: pixels that the axis of each of them takes beside it.
   function fitted(spec, box) {
     if (!spec.facet || !spec.spec) return spec;
     const gap = spec.spacing || 18, room = box.clientWidth - 12;
-    const columns = Math.max(1, Math.min(spec.columns || 4, Math.floor((room + gap) / (spec.spec.width + gap))));
-    const width = Math.min(2 * spec.spec.width, Math.floor((room + gap) / columns - gap));
+    const axis = (spec.usermeta && spec.usermeta.axis) || 0;
+    const least = spec.spec.width + axis + gap;
+    const columns = Math.max(1, Math.min(spec.columns || 4, Math.floor((room + gap) / least)));
+    const width = Math.min(2 * spec.spec.width, Math.floor((room + gap) / columns - gap - axis));
     return Object.assign({}, spec, { columns: columns, spec: Object.assign({}, spec.spec, { width: width }) });
   }
 

@@ -8,15 +8,18 @@ from typing import Any
 
 from runtrue.report.layer_charts import histograms_by_layer
 from runtrue.report.numbers import layer_names, short_names
-from runtrue.report.theme import GREY, RED, Spec
+from runtrue.report.theme import GREY, NUMBERS, RED, Spec
 from runtrue.watch.record import Histogram, Reading
-from runtrue.watch.run_charts import figure, step_axis, told
+from runtrue.watch.run_charts import STEPS, figure, step_axis, told
 
 MOST_COLUMNS = 80  # readings in a map
 MOST_ROWS = 120  # layers in a map: of more, some are left out
+TALLEST = 560  # pixels of a map, whole ones a row: else lines show between the rows
 MOST_SHAPES = 12  # layers whose outputs are shown over the steps
 MOST_TIMES = 24  # histograms of a layer in such a figure
-MOST_CELLS = 2500
+MOST_CELLS, LEAST_COLUMNS = 4800, 30
+"""Of a map: with more layers it has fewer columns, so that a deep network's page is drawn in a few seconds."""
+MOST_SVG = 2500
 """Rectangles in one figure above which it is painted as one picture: a page with as many elements scrolls badly."""
 LOST, NOTHING = -1.0, 0.0
 """What stands in a map for a number that is none, and for a zero, which has no place on a logarithmic scale."""
@@ -60,6 +63,7 @@ def layer_map(readings: Sequence[Reading], what: str, title: str, last: int, *, 
     names = rows_of(readings, what)
     if not names:
         return None
+    readings = evenly(readings, max(LEAST_COLUMNS, min(MOST_COLUMNS, MOST_CELLS // len(names))))
     until = dict(zip((r.step for r in readings), ends([r.step for r in readings], last)))
     rows: list[Spec] = []
     for name, short in zip(names, short_names(layer_names([{"layer": name} for name in names]))):
@@ -81,12 +85,12 @@ def layer_map(readings: Sequence[Reading], what: str, title: str, last: int, *, 
     ]
     y = {"field": "layer", "type": "nominal", "sort": [row["layer"] for row in rows], "title": None}
     encoding = {
-        "x": step_axis(),
+        "x": {**step_axis(), "title": None},
         "x2": {"field": "until"},
         "y": {**y, "axis": {"labelOverlap": True, "grid": False}},
     }
     spec = figure(
-        max(50, min(560, 17 * len(rows))), {"rows": rows},
+        max(50, len(rows) * max(4, min(17, TALLEST // len(rows)))), {"rows": rows},
         data={"name": "rows"}, transform=[{"flatten": ["step", "until", "value"]}],
         encoding=encoding, layer=map_layers(rows, tips, share),
     )  # fmt: skip
@@ -97,7 +101,7 @@ def map_layers(rows: Sequence[Spec], tips: Sequence[Spec], share: bool) -> list[
     """Cells with a number by its colour; grey: exactly 0 (where the scale has no place for it); red: NaN or infinite."""
     values = [x for row in rows for x in row["value"]]
     fine = {"filter": "datum.value >= 0" if share else "datum.value > 0"}
-    mark = {"type": "rect", "strokeWidth": 0}
+    mark = {"type": "rect", "strokeWidth": 0, "aria": False, "x2Offset": 0.7}  # or lines show between the columns
     layers: list[Spec] = []
     if any(x > 0 or (share and x == 0) for x in values):
         layers.append({"transform": [fine], "mark": mark, "encoding": {"color": colour(share), "tooltip": list(tips)}})
@@ -115,14 +119,15 @@ def colour(share: bool) -> Spec:
     scale: Spec = {"scheme": "viridis", "domain": [0, 1]} if share else {"scheme": "viridis", "type": "log"}
     legend = {
         "title": None, "orient": "top", "gradientLength": 220, "gradientThickness": 9, "tickCount": 4,
-        "format": ".0%" if share else ".2~g", "labelOverlap": True,
+        **({"format": ".0%"} if share else {"labelExpr": NUMBERS["labelExpr"]}), "labelOverlap": True,
     }  # fmt: skip
     return {"field": "value", "type": "quantitative", "scale": scale, "legend": legend}
 
 
-def painted(spec: Spec, cells: int) -> Spec:
-    """A figure of very many marks is drawn on a canvas."""
-    return {**spec, "usermeta": {"embedOptions": {"renderer": "canvas"}}} if cells > MOST_CELLS else spec
+def painted(spec: Spec, cells: int, axis: int = 0) -> Spec:
+    """A figure of very many marks is drawn on a canvas. axis: pixels beside each of several multiples (page.js)."""
+    told = {"axis": axis} if axis else {}
+    return {**spec, "usermeta": told | ({"embedOptions": {"renderer": "canvas"}} if cells > MOST_SVG else {})}
 
 
 def round_off(x: float) -> float:
@@ -147,11 +152,14 @@ def over_depth(by_layer: Mapping[str, Sequence[Histogram]], step: int, most: int
     shown = evenly([one for found in by_layer.values() for one in found if one.step == step], most)
     if not shown:
         return None
-    spec = histograms_by_layer([edges(one) for one in shown], title="output")
+    names = short_names(layer_names([{"layer": one.layer} for one in shown]))
+    spec = histograms_by_layer([{**edges(one), "layer": name} for one, name in zip(shown, names)], title="output")
+    spec["facet"]["header"] = {"labelLimit": spec["spec"]["width"]}
     widths = [one.high - one.low for one in shown if one.high > one.low]
     if widths and max(widths) > UNALIKE * min(widths):
         spec["resolve"]["scale"]["x"] = "independent"
-    return {**spec, "datasets": {"rows": spec["data"]["values"]}, "data": {"name": "rows"}}
+    told_by_name = {"datasets": {"rows": spec["data"]["values"]}, "data": {"name": "rows"}}
+    return {**spec, **told_by_name, "usermeta": {"axis": 8}}
 
 
 def edges(one: Histogram) -> dict[str, Any]:
@@ -186,14 +194,15 @@ def over_time(by_layer: Mapping[str, Sequence[Histogram]], last: int) -> Spec | 
             {"calculate": "datum.low + datum.width * (datum.bin + 1)", "as": "to"},
         ],
         "columns": 3,
-        "facet": {"field": "layer", "type": "nominal", "sort": [row["layer"] for row in rows], "title": None},
+        "facet": {"field": "layer", "type": "nominal", "sort": [row["layer"] for row in rows], "title": None,
+                  "header": {"labelLimit": 190}},
         "spacing": 22,
         "spec": {
             "width": 190,
             "height": 110,
-            "mark": {"type": "rect", "strokeWidth": 0},
+            "mark": {"type": "rect", "strokeWidth": 0, "aria": False, "x2Offset": 0.7, "yOffset": 0.7},
             "encoding": {
-                "x": {**step_axis(), "axis": {"format": "~s", "grid": False, "tickCount": 3}},
+                "x": {**step_axis(), "title": None, "axis": {"labelExpr": STEPS, "grid": False, "tickCount": 3}},
                 "x2": {"field": "until"},
                 "y": {"field": "from", "type": "quantitative", "title": None, "scale": {"zero": False, "nice": False},
                       "axis": {"tickCount": 4, "format": "~g", "grid": False}},
@@ -205,7 +214,7 @@ def over_time(by_layer: Mapping[str, Sequence[Histogram]], last: int) -> Spec | 
         },
         "resolve": {"scale": {"y": "independent"}},
     }  # fmt: skip
-    return painted(spec, sum(len(row["share"]) for row in rows))
+    return painted(spec, sum(len(row["share"]) for row in rows), axis=48)
 
 
 def shape(name: str, one: Histogram, until: int) -> Spec:

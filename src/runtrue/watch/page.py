@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -28,6 +29,7 @@ MAPS = (
 MOST_HISTOGRAMS = 24
 MOST_EVIDENCE = 20  # rows of a table of evidence
 MOST_EVENTS = 100
+MOST_TOLD = 5  # verdicts with a section of their own
 QUIET = 60.0  # seconds without a word after which a run that was not closed no longer counts as going on
 GRADES = ("fault", "warning", "note")
 
@@ -158,12 +160,13 @@ def step_ms(steps: Sequence[Stretch]) -> float:
 
 
 def judged(verdicts: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Faults and warnings in sections of their own, notes behind them in a fold."""
-    told: list[Block] = [verdict(one, place) for place, one in enumerate(verdicts, 1) if grade(one) != "note"]
-    notes = [one for one in verdicts if grade(one) == "note"]
-    if notes:
-        rows = [[one["step"], one["cause"], one["where"], one["message"]] for one in notes]
-        told.append(Fold(count(len(notes), "note"), [Table(["step", "what", "where", "told"], rows)]))
+    """The first faults and warnings in sections of their own, the others and all notes behind them in folds."""
+    heavy = [one for one in verdicts if grade(one) != "note"]
+    told: list[Block] = [verdict(one, place) for place, one in enumerate(heavy[:MOST_TOLD], 1)]
+    for some, kind in ((heavy[MOST_TOLD:], "more verdict"), ([v for v in verdicts if grade(v) == "note"], "note")):
+        if some:
+            rows = [[one["step"], one["cause"], one["where"], one["message"]] for one in some]
+            told.append(Fold(count(len(some), kind), [Table(["step", "what", "where", "told"], rows)]))
     return told
 
 
@@ -257,14 +260,21 @@ def rates_caption(spec: Spec, changes: Mapping[int, Any]) -> str:
 
 
 def layer_figures(readings: Sequence[Reading], last: int) -> list[Block]:
-    found: list[Block] = []
+    at_steps = [one.step for one in readings]
+    found: list[Block] = [Prose(f"Read at {count(len(at_steps), 'step')}, {read_gap(at_steps)}.")] if at_steps else []
     for what, title, share in MAPS:
         spec = layer_maps.layer_map(readings, what, title, last, share=share)
         if spec is not None:
             rows = spec["datasets"]["rows"]
             caption = f"{title[0].upper()}{title[1:]}, layer by layer, over the steps.{oddities(rows, share)}"
             found.append(Chart(spec, caption, f"a map of the {title} of {count(len(rows), 'layer')}", what))
-    return found
+    return found if len(found) > 1 else []
+
+
+def read_gap(steps: Sequence[int]) -> str:
+    if len(steps) < 2:
+        return f"at step {steps[0]:,}"
+    return f"the last at step {steps[-1]:,}, as a rule {median(b - a for a, b in pairwise(steps)):,.0f} apart"
 
 
 def oddities(rows: Sequence[Mapping[str, Any]], share: bool) -> str:

@@ -18,12 +18,24 @@ MOST_POINTS = 600  # stretches in a figure: more than a screen has room for
 MOST_COMPARED = 150  # stretches of each of several runs: noise of single steps would hide one run behind the other
 MOST_RATES = 6  # groups of parameters with rates of their own in one figure
 MOST_MARKS = 12  # verdicts marked in one figure
+NAMED = 320  # pixels of width from which on they are named in the figure
+LINES, ROOM = 3, 0.5  # lines of their names, and the share of the figure that a name needs
 LONG = 5.0  # times the usual step, above which a step is cut off in the figure of times
 NARROW = 0.05  # the least range of an axis of accuracies
 FLAT = 0.1
 """The least range of an axis of losses, as a share of its values: a loss that only trembles should look flat."""
 COLOURS = (BLUE, ORANGE, "#3b9c6d", "#a06cd5", RED, GREY, "#b8901c", "#2aa3a3", "#d16ba5", "#8c6d4f")
 DASHES = ([1, 0], [6, 3], [2, 2])
+STEPS = "datum.value < 10000 ? format(datum.value, ',') : format(datum.value, '~s')"
+"""How an axis of steps writes its numbers: 2,500 and 25k."""
+LEADING = "(!(datum.value > 0) || indexof([1, 2, 5], round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))) >= 0)"
+LOG_NUMBERS: Spec = {
+    "labelExpr": f"{LEADING} ? ({NUMBERS['labelExpr']}) : ''",
+    "gridOpacity": {"condition": {"test": LEADING, "value": 1}, "value": 0},
+    "labelOverlap": True,
+}
+"""How a logarithmic axis does: 1, 2, 5 of each power of ten, and a line for these alone."""
+SETS = {"validation": BLUE, "training": ORANGE}
 MARKS = {"fault": RED, "warning": ORANGE, "note": GREY}
 
 
@@ -48,7 +60,14 @@ def figure(height: int, datasets: Mapping[str, Sequence[Spec]], **rest: Any) -> 
 
 def step_axis(field: str = "step") -> Spec:
     scale = {"nice": False, "zero": False}
-    axis = {"format": "~s", "grid": False, "tickMinStep": 1, "tickCount": 8}
+    axis = {
+        "labelExpr": STEPS,
+        "grid": False,
+        "tickMinStep": 1,
+        "tickCount": 8,
+        "labelOverlap": True,
+        "labelSeparation": 8,
+    }
     return {"field": field, "type": "quantitative", "title": "step", "axis": axis, "scale": scale}
 
 
@@ -65,7 +84,8 @@ def loss_band(parts: Sequence[Stretch], marks: Sequence[Mapping[str, Any]] = ())
     a bar along the top where losses were no numbers."""
     parts = fewer(parts)
     rows, log = loss_rows(parts)
-    y = {"type": "quantitative", "title": "loss", "axis": NUMBERS, "scale": loss_scale(log)}
+    axis = LOG_NUMBERS if log else NUMBERS
+    y = {"type": "quantitative", "title": "loss", "axis": axis, "scale": loss_scale(log)}
     band = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
     tips = [told("step", "step", ".6~g"), told("loss", "loss"), told("lowest", "low"), told("highest", "high")]
     layers: list[Spec] = [
@@ -84,7 +104,13 @@ def loss_band(parts: Sequence[Stretch], marks: Sequence[Mapping[str, Any]] = ())
         lost_bar(),
         *mark_layers(),
     ]
-    datasets = {"frame": frame(parts, rows, log), "rows": rows, "lost": lost_rows(parts), "marks": mark_rows(marks)}
+    span = parts[-1].last - parts[0].first + 1 if parts else 1
+    datasets = {
+        "frame": frame(parts, rows, log),
+        "rows": rows,
+        "lost": lost_rows(parts),
+        "marks": mark_rows(marks, span),
+    }
     return figure(270, datasets, encoding={"x": step_axis()}, layer=layers)
 
 
@@ -141,18 +167,22 @@ def lost_bar() -> Spec:
     }
 
 
-def mark_rows(marks: Sequence[Mapping[str, Any]]) -> list[Spec]:
-    """One a step at which verdicts arose; every third name on the same line."""
+def mark_rows(marks: Sequence[Mapping[str, Any]], span: float) -> list[Spec]:
+    """One a step at which verdicts arose. Names that have no room are left to the tooltips. span: steps in the figure."""
     by_step: dict[int, list[Mapping[str, Any]]] = {}
     for one in marks:
         by_step.setdefault(one["step"], []).append(one)
     rows: list[Spec] = []
-    for place, (step, found) in enumerate(sorted(by_step.items())[:MOST_MARKS]):
+    ends = [-math.inf] * LINES
+    for step, found in sorted(by_step.items())[:MOST_MARKS]:
         causes = list(dict.fromkeys(str(one["cause"]) for one in found))
         more = f" +{len(causes) - 1}" if len(causes) > 1 else ""
+        line = next((i for i, end in enumerate(ends) if step >= end), None)
+        if line is not None:
+            ends[line] = step + ROOM * span
         worst = next((grade for grade in MARKS if any(one["severity"] == grade for one in found)), "note")
-        line = {"line": place % 3, "grade": worst}
-        rows.append({"step": step, "cause": f"{causes[0]}{more}", "causes": ", ".join(causes), **line})
+        name = {"cause": f"{causes[0]}{more}", "causes": ", ".join(causes)}
+        rows.append({"step": step, **name, "line": LINES if line is None else line, "grade": worst})
     return rows
 
 
@@ -164,24 +194,18 @@ def mark_layers() -> list[Spec]:
     rule = {"type": "rule", "strokeWidth": 1.5, "strokeDash": [4, 3]}
     upright = {"color": colour, "tooltip": tips, "y": {"value": 0}, "y2": {"value": "height"}}
     layers: list[Spec] = [{"data": {"name": "marks"}, "mark": rule, "encoding": upright}]
+    text = {"type": "text", "baseline": "top", "fontWeight": 600, "clip": True}
     right = "scale('x', datum.step) > width * 0.55"
-    for line in range(3):
+    for line in range(LINES):
         for side, test in (("right", right), ("left", f"!({right})")):
-            text = {
-                "type": "text",
-                "align": side,
-                "dx": -5 if side == "right" else 5,
-                "baseline": "top",
-                "fontWeight": 600,
-            }
+            room = f"width > {NAMED} && datum.line == {line} && {test}"
             layers.append({
                 "data": {"name": "marks"},
-                "mark": text,
+                "mark": {**text, "align": side, "dx": -5 if side == "right" else 5},
                 "encoding": {
-                    "text": {"field": "cause"},
+                    "text": {"condition": {"test": room, "field": "cause"}, "value": ""},
                     "y": {"value": 10 + 16 * line},
                     "color": colour,
-                    "opacity": {"condition": {"test": f"datum.line == {line} && {test}", "value": 1}, "value": 0},
                 },
             })  # fmt: skip
     return layers
@@ -210,7 +234,8 @@ def by_epoch(epochs: Sequence[Mapping[str, Any]], what: str) -> Spec | None:
     axis = {"format": "~%", "tickCount": 5} if share else NUMBERS
     y = {"type": "quantitative", "title": what, "axis": axis, "scale": {"zero": False}}
     form = ".2%" if share else ".5~g"
-    colours = {"domain": ["validation", "training"], "range": [BLUE, ORANGE]}
+    there = {name: colour for name, colour in SETS.items() if any(row["set"] == name for row in rows)}
+    colours = {"domain": list(there), "range": list(there.values())}
     tips = [{"field": "set"}, told("epoch", "epoch", ","), told(what, "value", form)]
     points = {"type": "line", "strokeWidth": 2.25, "point": {"size": 30, "filled": True}}
     layers: list[Spec] = [
@@ -317,7 +342,7 @@ def lines(
     """A line a name. Rows: "value", "name", and the field of the axis."""
     across = x or step_axis()
     scale: Spec = {"type": "log", "nice": False} if log else {"zero": False, "nice": True}
-    axis: Spec = {"format": "~%", "tickCount": 5} if share else NUMBERS
+    axis: Spec = {"format": "~%", "tickCount": 5} if share else LOG_NUMBERS if log else NUMBERS
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(names))]
     dashes = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(names))]
     legend = {"labelLimit": 260} if len(names) > 1 else None
