@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtrue.report.blocks import Block, Chart, Prose, Section, Table
+from runtrue.report.blocks import Block, Chart, Prose, Section, Table, Tag
 from runtrue.report.numbers import is_number
 from runtrue.report.page import render_page
 from runtrue.watch import run_charts
@@ -45,7 +45,7 @@ def content(records: Mapping[str, Record]) -> Content:
     return Content(title, "runs beside each other", "neutral", "", "", found)
 
 
-HEAD = ["run", "model", "parameters", "steps", "last loss", "validation accuracy", "ms a step", "faults", "warnings"]
+HEAD = ["run", "faults", "warnings", "steps", "last loss", "validation", "ms a step", "model", "parameters"]
 
 
 def row(name: str, record: Record, steps: Sequence[Stretch], epochs: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -53,14 +53,17 @@ def row(name: str, record: Record, steps: Sequence[Stretch], epochs: Sequence[Ma
     accuracy = next(
         (one["val_accuracy"] for one in reversed(epochs) if run_charts.finite(one.get("val_accuracy"))), None
     )
-    causes = {
-        kind: ", ".join(dict.fromkeys(str(one["cause"]) for one in verdicts if grade(one) == kind)) or "none"
-        for kind in ("fault", "warning")
-    }
+    share = f"{accuracy:.2%}" if accuracy is not None and 0 <= accuracy <= 1 else accuracy
+    causes = [causes_of(verdicts, kind) for kind in ("fault", "warning")]
     return [
-        name, meta.get("model"), meta.get("parameters"), steps[-1].last + 1 if steps else 0, last_loss(steps), accuracy,
-        step_ms(steps) if steps else None, *causes.values(),
+        name, *causes, steps[-1].last + 1 if steps else 0, last_loss(steps), share, step_ms(steps) if steps else None,
+        meta.get("model"), meta.get("parameters"),
     ]  # fmt: skip
+
+
+def causes_of(verdicts: Sequence[Mapping[str, Any]], kind: str) -> str | Tag:
+    causes = dict.fromkeys(str(one["cause"]) for one in verdicts if grade(one) == kind)
+    return Tag(", ".join(causes), "bad" if kind == "fault" else "neutral") if causes else "none"
 
 
 # What differs
@@ -144,14 +147,11 @@ def curves(
     found: list[Block] = []
     if any(last_loss(parts) is not None for parts in steps.values()):
         alt = f"the losses of {len(records)} runs"
+        cut = " A loss far above all that the runs began with is drawn at the edge." if run_charts.is_cut(steps) else ""
+        by_time = "The same by the time that the training took."
         found += [
-            Chart(run_charts.losses_of(steps), "Mean loss by step (N3.2).", alt, "loss"),
-            Chart(
-                run_charts.losses_by_time(steps),
-                "The same by the time that the training took.",
-                f"{alt} by time",
-                "loss-by-time",
-            ),
+            Chart(run_charts.losses_of(steps), f"Mean loss by step (N3.2).{cut}", alt, "loss"),
+            Chart(run_charts.losses_by_time(steps), by_time, f"{alt} by time", "loss-by-time"),
         ]
     for key, caption in EPOCHS.items():
         spec = run_charts.epochs_of(epochs, key)

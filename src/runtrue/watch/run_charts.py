@@ -22,6 +22,7 @@ NAMED = 320  # pixels of width from which on they are named in the figure
 LINES, ROOM = 3, 0.5  # lines of their names, and the share of the figure that a name needs
 LONG = 5.0  # times the usual step, above which a step is cut off in the figure of times
 NARROW = 0.05  # the least range of an axis of accuracies
+CEILING = 3.0
 FLAT = 0.1
 """The least range of an axis of losses, as a share of its values: a loss that only trembles should look flat."""
 COLOURS = (BLUE, ORANGE, "#3b9c6d", "#a06cd5", RED, GREY, "#b8901c", "#2aa3a3", "#d16ba5", "#8c6d4f")
@@ -366,8 +367,9 @@ def lines(
 
 def losses_of(runs: Mapping[str, Sequence[Stretch]]) -> Spec:
     """Mean losses of several runs, by step."""
+    most = ceiling(runs)
     rows: list[Spec] = [
-        {"step": middle(p), "value": p.mean, "name": name}
+        {"step": middle(p), "value": min(most, p.mean), "name": name}
         for name, parts in runs.items()
         for p in fewer(parts, MOST_COMPARED)
         if p.mean is not None
@@ -376,14 +378,35 @@ def losses_of(runs: Mapping[str, Sequence[Stretch]]) -> Spec:
 
 
 def losses_by_time(runs: Mapping[str, Sequence[Stretch]]) -> Spec:
-    """The same by the minutes that the training had taken."""
+    """The same by the seconds, minutes or hours that the training had taken."""
+    most = ceiling(runs)
+    longest = max(sum(p.seconds for p in parts) for parts in runs.values())
+    unit, size = next((one for one in UNITS if longest > 2 * one[1]), UNITS[-1])
     rows: list[Spec] = []
     for name, parts in runs.items():
         kept = fewer(parts, MOST_COMPARED)
-        minutes = accumulate(p.seconds / 60 for p in kept)
-        rows += [{"minutes": m, "value": p.mean, "name": name} for p, m in zip(kept, minutes) if p.mean is not None]
-    x = {**step_axis("minutes"), "title": "minutes", "axis": {"grid": False, "format": "~g", "tickCount": 8}}
+        times = accumulate(p.seconds / size for p in kept)
+        rows += [
+            {"time": time, "value": min(most, p.mean), "name": name}
+            for p, time in zip(kept, times)
+            if p.mean is not None
+        ]
+    x = {**step_axis("time"), "title": unit, "axis": {"grid": False, "format": "~g", "tickCount": 8}}
     return lines(rows, "loss", list(runs), x=x, log=spans([row["value"] for row in rows]))
+
+
+UNITS = (("hours", 3600), ("minutes", 60), ("seconds", 1))
+
+
+def ceiling(runs: Mapping[str, Sequence[Stretch]]) -> float:
+    """A run that diverges must not press the others flat: its loss is cut off at some times the largest first loss."""
+    first = [next((p.mean for p in parts if p.mean is not None), 0.0) for parts in runs.values()]
+    return CEILING * max(first) if max(first) > 0 else math.inf
+
+
+def is_cut(runs: Mapping[str, Sequence[Stretch]]) -> bool:
+    most = ceiling(runs)
+    return any(p.mean is not None and p.mean > most for parts in runs.values() for p in parts)
 
 
 def spans(values: Sequence[float]) -> bool:
