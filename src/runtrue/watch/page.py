@@ -224,7 +224,14 @@ def curves(
     for what in ("accuracy", "loss"):
         spec = run_charts.by_epoch(epochs, what)
         if spec is not None:
-            found.append(Chart(spec, epoch_caption(what, epochs), f"{what} on both sets in {len(epochs)} epochs", what))
+            found.append(
+                Chart(
+                    spec,
+                    epoch_caption(what, epochs),
+                    f"{what} on both sets in {len(epochs)} epochs",
+                    f"{what}-by-epoch",
+                )
+            )
     if changes := record.rates():
         rates = run_charts.rates(changes, steps[-1].last)
         found.append(Chart(rates, rates_caption(rates, changes), "learning rates by step", "rates"))

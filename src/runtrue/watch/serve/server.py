@@ -47,12 +47,16 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8765, *, say: Calla
 
 def listen(host: str, port: int) -> socket.socket:
     """Raises OSError that names the address."""
+    made: socket.socket | None = None
     try:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         made = socket.socket(kind, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        made.listen()
     except OSError as error:
+        if made is not None:
+            made.close()
         raise OSError(
             f"cannot listen on {host}, port {port}: {error.strerror or error}; --port takes another"
         ) from error
