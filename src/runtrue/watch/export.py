@@ -78,10 +78,10 @@ def to_tensorboard(record: Record, folder: Path) -> Path:
 
     for old in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
         old.unlink()
-    with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         for step, name, what, number in rows(record):
-            writer.add_scalar(f"{what}/{name}" if name else what, number, step)  # type: ignore[no-untyped-call]
+            writer.add_scalar(f"{what}/{name}" if name else what, number, step)
         for one in record.verdicts():
             told = f"{one['severity']} in {one['where']}: {one['message']}"
-            writer.add_text(f"verdicts/{one['cause']}", told, one["step"])  # type: ignore[no-untyped-call]
+            writer.add_text(f"verdicts/{one['cause']}", told, one["step"])
     return folder

@@ -133,3 +133,10 @@ def script(name: str) -> str:
         resources.files("runtrue.report") if name == "page.js" else resources.files("runtrue.watch.serve") / "templates"
     )
     return str((place / name).read_text(encoding="utf-8"))
+
+
+def warm() -> None:
+    """What takes long the first time, before the first reader asks for it."""
+    for name in ("live.html.j2", "runs.html.j2"):
+        pages.templates().get_template(name)
+    script("vega.js")

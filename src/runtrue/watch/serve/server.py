@@ -22,7 +22,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8765, *, say: Calla
     try:
         import uvicorn
 
-        from runtrue.watch.serve.app import Site, script
+        from runtrue.watch.serve.app import Site, warm
     except ImportError as error:
         raise ImportError(MISSING) from error
     runs = Runs.below(folder)
@@ -35,7 +35,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 8765, *, say: Calla
     )  # fmt: skip
     server = uvicorn.Server(config)
     site.stopping = lambda: server.should_exit
-    threading.Thread(target=script, args=("vega.js",), daemon=True).start()
+    threading.Thread(target=warm, daemon=True).start()
     say(f"{runs.root}: {url(host, listening.getsockname()[1], token)} (Ctrl-C ends it)")
     try:
         server.run(sockets=[listening])
