@@ -12,6 +12,7 @@ import pytest
 import watched
 
 from runtrue.findings import plain
+from runtrue.report.blocks import Table
 from runtrue.report.theme import ready
 from runtrue.watch import compare, layer_maps, run_charts
 from runtrue.watch.page import content, headline, page, state
@@ -119,7 +120,7 @@ def test_the_loss_keeps_its_numbers_its_band_and_its_lost_steps() -> None:
 def test_an_axis_of_losses_is_logarithmic_where_it_has_to_be() -> None:
     def scale(*losses: float) -> str:
         layers = run_charts.loss_band(curve(*losses))["layer"]
-        return layers[0]["encoding"]["y"]["scale"].get("type", "linear")
+        return str(layers[0]["encoding"]["y"]["scale"].get("type", "linear"))
 
     assert scale(2.0, 1.0) == scale(1000.0, -1.0) == scale(0.0, 0.0) == "linear"
     assert scale(2.0, 0.01) == "log"
@@ -232,9 +233,9 @@ def test_what_differs_is_told_from_the_records_and_the_settings_beside_them(tmp_
     (tmp_path / "c").mkdir()
     records["c"] = watched.record(tmp_path / "c", rates={0: [0.5]}, model="Other")
     (tmp_path / "c" / "config.yaml").symlink_to(tmp_path / "a" / "config.yaml")
-    told = {
-        row[0]: row[1:] for row in compare.differences({n: compare.settings(r) for n, r in records.items()})[0].rows
-    }  # type: ignore[union-attr]
+    (table,) = compare.differences({name: compare.settings(one) for name, one in records.items()})
+    assert isinstance(table, Table)
+    told = {row[0]: row[1:] for row in table.rows}
     pytest.importorskip("yaml")
     assert told["lr"] == [0.1, 0.2, None], "a link is not followed"
     assert told["git"] == ["rev-a", "rev-b", None] and told["model"] == ["Net", "Net", "Other"]

@@ -205,7 +205,7 @@ def over_time(by_layer: Mapping[str, Sequence[Histogram]], last: int) -> Spec | 
                 "x": {**step_axis(), "title": None, "axis": {"labelExpr": STEPS, "grid": False, "tickCount": 3}},
                 "x2": {"field": "until"},
                 "y": {"field": "from", "type": "quantitative", "title": None, "scale": {"zero": False, "nice": False},
-                      "axis": {"tickCount": 4, "format": "~g", "grid": False}},
+                      "axis": {"tickCount": 4, "format": ".2~g", "grid": False, "labelLimit": 40}},
                 "y2": {"field": "to"},
                 "color": {"field": "share", "type": "quantitative", "legend": None,
                           "scale": {"scheme": "viridis", "type": "sqrt", "domain": [0, 0.5], "clamp": True}},
