@@ -31,7 +31,7 @@ OPTIONS = {
     "train": [
         "config", "--net", "--data", "--epochs", "--batch-size", "--optimizer", "--lr", "--momentum", "--decay", "--warmup",
         "--init", "--norm", "--dropout", "--l1", "--l2", "--max-norm", "--augment", "--size", "--precision", "--devices",
-        "--nodes", "--strategy", "--seed", "--logger", "--resume", "--no-check", "--run",
+        "--nodes", "--strategy", "--seed", "--logger", "--resume", "--no-check", "--no-watch", "--run",
     ],
     "predict": ["run", "images", "--top", "--format"],
     "report": ["run", "--format", "--out"],

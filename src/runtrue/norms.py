@@ -13,9 +13,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from runtrue.surgery import core, module_at, then
 from runtrue.tape import Tape
@@ -40,6 +43,25 @@ def places(tape: Tape, model: nn.Module) -> tuple[str, ...]:
         and layer.calls == 1
         and isinstance(module_at(model, layer.name), kinds)
     )
+
+
+@contextmanager
+def sequences(model: nn.Module) -> Iterator[set[str]]:
+    """Paths of the linear layers that are given sequences, (N, T, F), while it is entered: BatchNorm1d would take T for the
+    features there."""
+    found: set[str] = set()
+
+    def note(name: str, layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        if output.dim() > 2:
+            found.add(name)
+
+    linears = [(name, m) for name, m in core(model).named_modules() if isinstance(m, nn.Linear)]
+    handles = [layer.register_forward_hook(partial(note, name)) for name, layer in linears]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def insert(model: nn.Module, names: Iterable[str]) -> None:

@@ -29,6 +29,12 @@ def task(*, depth: int = 2, norm: Any = None, batch_size: int = 32) -> Task:
     return Task(model, (X, LABELS), loss=nn.CrossEntropyLoss(), optimizer=optimizer, batch_size=batch_size)
 
 
+def on_sequences() -> Task:
+    """Its only activation follows a layer that is given (N, 2, 4): BatchNorm1d would take 2 for the features."""
+    model = nn.Sequential(nn.Unflatten(1, (2, 4)), nn.Linear(4, 16), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    return Task(model, (X, LABELS), loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD(model.parameters(), 0.05))
+
+
 def test_both_are_trained_and_the_task_is_left_as_it_was(tmp_path: Path) -> None:
     mine = task()
     assert isinstance(mine.model, nn.Module) and isinstance(mine.optimizer, torch.optim.Optimizer)
@@ -51,6 +57,7 @@ def test_both_are_trained_and_the_task_is_left_as_it_was(tmp_path: Path) -> None
     [
         (lambda: task(norm="batch"), "nowhere to put"),
         (lambda: task(depth=0), "nowhere to put"),
+        (on_sequences, "not on sequences"),
         (lambda: task(batch_size=2), "a batch holds 2 examples"),
     ],
 )

@@ -145,4 +145,4 @@ def test_every_option_is_a_setting() -> None:
 
     group: Any = typer.main.get_command(app)
     options = {parameter.name for parameter in group.commands["train"].params}
-    assert options - set(NAMES) == {"config", "resume", "no_check", "run"}
+    assert options - set(NAMES) == {"config", "resume", "no_check", "no_watch", "run"}

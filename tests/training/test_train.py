@@ -20,6 +20,7 @@ from runtrue.training import Config, ConfigError, UntrainableError
 from runtrue.training.folder import RunFolder
 from runtrue.training.run import Trained
 from runtrue.training.weights import load, network
+from runtrue.watch import record_of
 
 Pair = tuple[Tensor, Tensor]
 FAST: dict[str, Any] = {
@@ -70,6 +71,22 @@ def test_the_saved_weights_are_those_of_the_network(trained: Trained) -> None:
     x = torch.randn(4, 1, 8, 8)
     assert torch.equal(again(x), trained.net(x)) and not again.training
     assert told.classes == ("0", "1") and told.side == 8 and len(told.mean) == told.channels == 1
+
+
+def test_it_is_watched_and_the_weights_are_those_of_an_unwatched_run(trained: Trained, tmp_path: Path) -> None:
+    record = record_of(trained.path)
+    readings = list(record.readings())
+    assert sum(part.count for part in record.steps()) == 10 and readings[0].step == 0
+    assert readings[0].numbers["linear1", "std"] > 0 and readings[0].numbers["linear1.weight", "update_ratio"] > 0
+    rows = record.epochs()
+    assert [row["val_accuracy"] for row in rows] == [row["val_accuracy"] for row in trained.history]
+    assert [row["step"] for row in rows] == [5, 10]
+    assert not [one for one in record.verdicts() if one["severity"] == "fault"]
+    assert "Layers over time" in trained.folder.report.read_text()
+    unwatched = runtrue.train(**TINY, data=DATA, watch=False, run=tmp_path / "unwatched")
+    assert not (unwatched.path / "watch.sqlite").exists()
+    for one, other in zip(trained.net.state_dict().values(), unwatched.net.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_same_settings_give_the_same_weights_and_the_random_state_is_left_alone(

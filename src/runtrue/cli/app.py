@@ -187,6 +187,7 @@ def train(
     logger: Annotated[str | None, typer.Option(help="csv, tensorboard, wandb, none.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     no_check: Annotated[bool, typer.Option("--no-check", help="Start without a check.")] = False,
+    no_watch: Annotated[bool, typer.Option("--no-watch", help="Keep no record of layers and gradients.")] = False,
     run: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
 ) -> None:
     """Train a network: checked first, resumable, with every setting, its curves and its weights in one folder.
@@ -200,6 +201,7 @@ def train(
         "momentum": momentum, "decay": decay, "warmup": warmup, "init": init, "norm": norm, "dropout": dropout, "l1": l1,
         "l2": l2, "max_norm": max_norm, "augment": augment, "size": size, "precision": precision, "devices": devices,
         "nodes": nodes, "strategy": strategy, "seed": seed, "logger": logger, "check": False if no_check else None,
+        "watch": False if no_watch else None,
     }  # fmt: skip
     raise typer.Exit(
         training.train(config, run, resume, {name: value for name, value in given.items() if value is not None})

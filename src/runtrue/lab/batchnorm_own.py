@@ -116,14 +116,14 @@ def run(task: Task, *, name: str = "task", budget: float = 60.0, steps: int = ST
 def places_of(box: Sandbox) -> tuple[str, ...]:
     """Where a normalization would stand."""
     batch, model = box.batch(0), box.model
-    with as_found(model):
+    with as_found(model), norms.sequences(model) as sequences:
         tape = record(lambda: forward(box.task, model, batch), model)
     box.start()
-    names = norms.places(tape, model)
+    names = tuple(name for name in norms.places(tape, model) if name not in sequences)
     if not names:
         raise TaskError(
-            "there is nowhere to put a batch normalization: no linear or convolution layer of the model, called once, is "
-            "followed by an activation with no normalization between"
+            "there is nowhere to put a batch normalization: no linear or convolution layer of the model, called once and not on "
+            "sequences, is followed by an activation with no normalization between"
         )
     if 0 < (rows := batches.size_of(batch)) < FEWEST:
         raise TaskError(f"a batch holds {rows} examples, and a batch normalization needs {FEWEST} at least")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from runtrue.curves import end, tail, wobble
 from runtrue.datasets import fashion_mnist
 from runtrue.lab import EXPERIMENTS
 from runtrue.lab.experiment import Experiment, Row
-from runtrue.lab.runs import Examples, fit, side_by_side
+from runtrue.lab.runs import Examples, fit, seed_by_seed
 from runtrue.lab.small_regularization_judge import LITTLE, TOO_MUCH, judge
 from runtrue.lab.training import CLASSES, CONSTANT, EXAMPLES, INPUTS, chosen, validate
 
@@ -71,9 +70,7 @@ def run(
     }
     validate(settings)
     kinds = [(strength, BATCH_SIZE) for strength in STRENGTHS] + [(LITTLE, size) for size in BATCH_SIZES]
-    numbers = range(seed, seed + seeds)
-    found = side_by_side([partial(measured, settings, *kind, number) for kind in kinds for number in numbers])
-    rows = {kind: found[place * seeds : (place + 1) * seeds] for place, kind in enumerate(kinds)}
+    rows = seed_by_seed(lambda kind, number: measured(settings, *kind, number), kinds, range(seed, seed + seeds))
     by_size = sorted(size for strength, size in kinds if strength == LITTLE)
     series = {
         "strength": [averaged(rows[strength, BATCH_SIZE], BY_STRENGTH) for strength in STRENGTHS],

@@ -1,4 +1,4 @@
-"""Checkpoints that a resume can trust: at the end of each epoch, and within one."""
+"""Checkpoints that a resume can trust, at the end of each epoch and within one; and the watch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from runtrue.training.folder import RunFolder
+from runtrue.training.module import Row
+from runtrue.watch.lightning import Watch
 
 KEPT = 2  # checkpoints of each kind: if the newest is damaged, the one before it is there
 
@@ -27,3 +29,17 @@ def checkpoints(folder: RunFolder, every: int | None) -> list[ModelCheckpoint]:
     if every is not None:
         made.append(WithinEpoch(filename="within-{step}", every_n_train_steps=every, **kept))
     return made
+
+
+class Watched(Watch):
+    """The watch of a run: its epochs are told by the training itself, behind the validation."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """`tell` does it."""
+
+    def tell(self, row: Row) -> None:
+        if self.watching is not None:
+            self.watching.epoch(**{name: row[name] for name in TOLD})
+
+
+TOLD = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")

@@ -37,7 +37,7 @@ class Config:
     precision: "auto" takes bf16 where a short measurement finds it faster; channels_last: None measures, too. compile: by
     torch.compile, which takes a minute before the first step. clip: largest norm of the gradient.
     check_seconds: what the check before the training may take. checkpoint_every: steps between two checkpoints, besides one at
-    the end of each epoch.
+    the end of each epoch. watch: record layers, gradients and updates, and say what goes wrong while it does.
     """
 
     net: str = "resnet20"
@@ -73,6 +73,7 @@ class Config:
     check: bool = True
     check_seconds: float = 30.0
     checkpoint_every: int | None = None
+    watch: bool = True
     logger: str = "csv"
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ epochs.jsonl        a line an epoch
 checkpoints/        the last two at the end of an epoch, and within one
 model.safetensors   the final weights, with labels, normalization constants and the network's settings
 check.json          what the check before the training found
+watch.sqlite        what was seen of layers, gradients and updates, and the verdicts; `runtrue report` makes a page of it
 report.html         the curves
 """
 

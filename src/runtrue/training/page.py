@@ -12,6 +12,8 @@ from runtrue.report.page import render_page
 from runtrue.report.theme import BLUE, NUMBERS, ORANGE, Spec
 from runtrue.training.config import Config
 from runtrue.training.folder import RunFolder
+from runtrue.watch.page import layer_maps, verdict
+from runtrue.watch.record import record_of
 
 SETS = {"train": ("training", ORANGE), "val": ("validation", BLUE)}
 HEADS = {
@@ -33,11 +35,21 @@ def page(folder: RunFolder, config: Config, data: str) -> str:
         folder.path.name,
         subtitle=f"{config.net} on {data.splitlines()[0]}",
         status_text=f"{share:.1%} of the validation set right after {done}",
-        blocks=blocks(history, config, facts),
+        blocks=blocks(history, config, facts, folder),
     )
 
 
-def blocks(history: Sequence[dict[str, Any]], config: Config, facts: dict[str, Any]) -> list[Block]:
+def watched(folder: RunFolder) -> tuple[list[Block], list[Block]]:
+    """What was seen while it ran: the verdicts, and the layers over time. Nothing where no record was kept."""
+    try:
+        record = record_of(folder.path)
+    except (OSError, ValueError):
+        return [], []
+    maps = layer_maps(list(record.readings()))
+    return [verdict(one) for one in record.verdicts()], [Section("Layers over time", maps, id="layers")] if maps else []
+
+
+def blocks(history: Sequence[dict[str, Any]], config: Config, facts: dict[str, Any], folder: RunFolder) -> list[Block]:
     last = history[-1]
     numbers = Stats([
         Stat("validation accuracy", f"{last['val_accuracy']:.2%}"),
@@ -55,9 +67,12 @@ def blocks(history: Sequence[dict[str, Any]], config: Config, facts: dict[str, A
     table = Table(list(HEADS.values()), [[row[key] + (key == "epoch") for key in HEADS] for row in history[-SHOWN:]])
     skipped = facts.get("skipped") or []
     left_out: list[Block] = [Table(["file", "why"], [[one["path"], one["reason"]] for one in skipped])]
+    verdicts, layers = watched(folder)
     return [
         numbers,
+        *verdicts,
         *told,
+        *layers,
         Section("Epochs", [table], id="epochs"),
         *([Section(f"Left out: {len(skipped)} files", [Fold("the files", left_out)], id="skipped")] if skipped else []),
         Section("Settings", [Facts({name: str(value) for name, value in config.to_dict().items()})], id="settings"),

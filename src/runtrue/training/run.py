@@ -23,11 +23,11 @@ from runtrue import diagnosis
 from runtrue.datasets import Images
 from runtrue.keeping import keep_random_state
 from runtrue.training import distribution, weights
-from runtrue.training.callbacks import checkpoints
+from runtrue.training.callbacks import Watched, checkpoints
 from runtrue.training.config import Config
 from runtrue.training.errors import UntrainableError
 from runtrue.training.folder import RunFolder, surroundings
-from runtrue.training.module import Resumable, Training
+from runtrue.training.module import Resumable, Row, Training
 from runtrue.training.pace import Pace, Way, candidates, fastest
 from runtrue.training.page import write_page
 from runtrue.training.parts import images_of, loaders_of, network_of, normalized, recipe_of, task_of
@@ -155,6 +155,7 @@ def fit(asked: Asked, images: Images, net: nn.Module, checkpoint: Path | None) -
     way = Way(config.precision, bool(config.channels_last))
     if way.channels_last:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    watch = Watched(folder.path, model="net", say=asked.say) if config.watch else None
     trainer = pl.Trainer(
         default_root_dir=folder.path,
         max_epochs=config.epochs,
@@ -165,7 +166,7 @@ def fit(asked: Asked, images: Images, net: nn.Module, checkpoint: Path | None) -
         precision="bf16-mixed" if way.precision == "bf16" else "32-true",
         gradient_clip_val=config.clip,
         sync_batchnorm=config.devices * config.nodes > 1 and accelerator() == "cuda",
-        callbacks=list(checkpoints(folder, config.checkpoint_every)),
+        callbacks=[*checkpoints(folder, config.checkpoint_every), *([watch] if watch else [])],
         logger=logger(config, folder),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -176,7 +177,13 @@ def fit(asked: Asked, images: Images, net: nn.Module, checkpoint: Path | None) -
         config, images, rank=int(trainer.global_rank), world=config.devices * config.nodes,
         channels_last=way.channels_last, device=trainer.strategy.root_device,
     )  # fmt: skip
-    module = Training(net, recipe_of(config, len(train)), folder.add_epoch)
+
+    def told(row: Row) -> None:
+        folder.add_epoch(row)
+        if watch is not None:
+            watch.tell(row)
+
+    module = Training(net, recipe_of(config, len(train)), told)
     with interruptible(trainer):
         trainer.fit(module, Resumable(train, module), val, ckpt_path=checkpoint, weights_only=True)
     return module, trainer
