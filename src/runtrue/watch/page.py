@@ -31,6 +31,7 @@ MOST_EVIDENCE = 20  # rows of a table of evidence
 MOST_EVENTS = 100
 MOST_TOLD = 5  # verdicts with a section of their own
 QUIET = 60.0  # seconds without a word after which a run that was not closed no longer counts as going on
+LAYERS = "Layers over time"
 GRADES = ("fault", "warning", "note")
 
 
@@ -59,8 +60,7 @@ def page(record: Record, name: str) -> str:
 
 
 def content(record: Record, name: str) -> Content:
-    steps, verdicts, meta = record.steps(), record.verdicts(), record.meta
-    verdicts.sort(key=lambda one: GRADES.index(grade(one)))
+    steps, verdicts, meta = record.steps(), in_order(record.verdicts()), record.meta
     tone, said, detail = headline(steps, verdicts)
     blocks = body(record, steps, verdicts, meta)
     return Content(name, described(meta), tone, said, detail, blocks)
@@ -68,6 +68,11 @@ def content(record: Record, name: str) -> Content:
 
 def grade(told: Mapping[str, Any]) -> str:
     return str(told.get("severity")) if told.get("severity") in GRADES else "note"
+
+
+def in_order(verdicts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Faults first; within a grade as they arose."""
+    return sorted(verdicts, key=lambda one: GRADES.index(grade(one)))
 
 
 def headline(steps: Sequence[Stretch], verdicts: Sequence[Mapping[str, Any]]) -> tuple[Tone, str, str]:
@@ -124,7 +129,7 @@ def body(
     found: list[Block] = [numbers(record, steps, epochs), *judged(verdicts)]
     found.append(Section("Curves", curves(record, steps, epochs, verdicts), id="curves"))
     if maps := layer_figures(readings, steps[-1].last):
-        found.append(Section("Layers over the steps", maps, id="layers"))
+        found.append(Section(LAYERS, maps, id="layers"))
     if shapes := histograms(record, readings, steps[-1].last):
         found.append(Section("Outputs of the layers", shapes, id="outputs"))
     if events := record.events():
@@ -264,6 +269,13 @@ def rates_caption(spec: Spec, changes: Mapping[int, Any]) -> str:
 
 
 # Layers
+
+
+def layer_section(record: Record) -> Section | None:
+    """The maps alone, for the page of `runtrue train`; None if no layer was read."""
+    steps, readings = record.steps(), list(record.readings(most=layer_maps.MOST_COLUMNS))
+    maps = layer_figures(readings, steps[-1].last if steps else 0)
+    return Section(LAYERS, maps, id="layers") if maps else None
 
 
 def layer_figures(readings: Sequence[Reading], last: int) -> list[Block]:
