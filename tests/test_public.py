@@ -36,6 +36,7 @@ OPTIONS = {
     "predict": ["run", "images", "--top", "--format"],
     "report": ["run", "--format", "--out"],
     "compare": ["runs", "--out"],
+    "serve": ["runs", "--host", "--port"],
 }  # fmt: skip
 
 PARTS = ["model", "train", "val", "loss", "optimizer", "metric", "step", "epochs", "batch_size"]

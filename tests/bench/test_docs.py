@@ -12,11 +12,13 @@ import pytest
 import typer
 
 import runtrue
-from runtrue import demos, settings
+from runtrue import demos, settings, watch
 from runtrue.checks import CHECKS
-from runtrue.cli.app import CheckFormat, app
+from runtrue.cli.app import CheckFormat, RecordFormat, app
 from runtrue.diagnosis import limits
+from runtrue.findings import CAUSES
 from runtrue.pytest_plugin import Gate
+from runtrue.watch.record import SCHEMA, Recorder
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,7 +31,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["index.md", "check.md", "lab.md", "train.md"])
+@pytest.mark.parametrize("page", ["index.md", "check.md", "lab.md", "train.md", "watch.md"])
 def test_python_blocks_run_in_their_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "docs"}
@@ -72,6 +74,33 @@ def test_options_and_formats_exist() -> None:
     of_check = {option for parameter in group.commands["check"].params for option in parameter.opts}
     assert set(re.findall(r"`(--[a-z]+)`", table)) == {o for o in of_check if o.startswith("--")} - {"--help"}
     assert re.findall(r"`([a-z]+)`", table.split("| `--format` |")[1].splitlines()[0]) == [f.value for f in CheckFormat]
+
+
+def test_what_the_page_on_watching_lists_exists(tmp_path: Path) -> None:
+    page = text("watch.md")
+    group: Any = typer.main.get_command(app)
+    for line in re.findall(r"^\$ runtrue (.*)$", page, re.MULTILINE):
+        assert line.split()[0] in group.commands
+    assert set(re.findall(r"`(--[a-z]+)[ `]", page.split("## Live")[1])) <= {
+        p.opts[0] for p in group.commands["serve"].params
+    }
+    forms = re.findall(r"^\| `([a-z]+)` \|", page.split("| `--format` |")[1].split("\n\n")[0], re.MULTILINE)
+    assert forms == [form.value for form in RecordFormat]
+    table = page.split("| where | causes |")[1].split("\n\n")[0]
+    judges = "".join(file.read_text(encoding="utf-8") for file in Path(watch.__path__[0]).glob("*_judges.py"))
+    said = {cause for causes in CAUSES.values() for cause in causes if f'"{cause}"' in judges}
+    assert set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", table)) == said
+
+
+def test_the_schema_of_the_guide_is_that_of_a_record(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "watch.sqlite")
+    rows = re.findall(r"^\| `([a-z]+)` \| (.*?) \|", text("watch.md").split("| table | columns |")[1], re.MULTILINE)
+    for table, columns in rows:
+        real = [row[1] for row in recorder.db.execute(f"pragma table_info({table})")]
+        assert re.findall(r"`([a-z]+)`", columns) == real, table
+    tables = {name for (name,) in recorder.db.execute("select name from sqlite_master where type = 'table'")}
+    recorder.close()
+    assert {table for table, _ in rows} == tables and f"schema {SCHEMA}." in text("watch.md")
 
 
 def test_the_tests_of_the_page_on_gates_pass(tmp_path: Path) -> None:

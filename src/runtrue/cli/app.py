@@ -253,6 +253,23 @@ def compare(
     raise typer.Exit(records.compare(runs, out))
 
 
+@app.command()
+def serve(
+    runs: Annotated[Path, typer.Argument(help="Folder with runs that were watched, or that still are, at any depth.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Any but this machine's own asks for a token, which is printed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: one that is free.", min=0, max=65535)] = 8765,
+) -> None:
+    """Follow runs in a browser while they train: a list, a page for each, and some of them beside each other. Ctrl-C ends it.
+
+    Exit code 0: ended. 2: the call is wrong, or the extra is missing (pip install "runtrue[serve]").
+    """
+    from runtrue.cli import records
+
+    raise typer.Exit(records.serve(runs, host, port))
+
+
 def main() -> None:
     """Entry point of the command `runtrue`."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console or pipe that lacks a character shows "?" for it

@@ -22,11 +22,13 @@ def report(run: Path, format: str, out: Path | None) -> int:
         written = write(record, format, place, page(record, folder.absolute().name) if format == "html" else "")
     except (OSError, ValueError, ImportError) as error:
         return fail(said(error))
+    from runtrue.report.numbers import count
+
     verdicts = record.verdicts()
     for one in verdicts:
         print(f"step {one['step']}: {one['severity']} {one['cause']} in {one['where']}: {one['message']}")
     faults = sum(one["severity"] == "fault" for one in verdicts)
-    print(f"{faults} faults, {len(verdicts) - faults} warnings and notes; written: {written}")
+    print(f"{count(faults, 'fault')}, {len(verdicts) - faults} of less weight; written: {written}")
     return 1 if faults else 0
 
 
@@ -46,7 +48,7 @@ def compare(runs: Sequence[Path], out: Path | None) -> int:
     """Exit code: 0 the page is written, 2 the call or a run is wrong."""
     from runtrue.report.html import save_page
     from runtrue.watch import record_of
-    from runtrue.watch.page import comparison
+    from runtrue.watch.compare import comparison
 
     if len(runs) < 2:
         return fail("compare needs two runs at least: runtrue compare RUN RUN")
@@ -62,6 +64,19 @@ def names(runs: Sequence[Path]) -> list[str]:
     """The folders' own names, or the whole paths where two are alike."""
     short = [run.absolute().name for run in runs]
     return short if len(set(short)) == len(short) else [str(run) for run in runs]
+
+
+def serve(folder: Path, host: str, port: int) -> int:
+    """Exit code: 0 ended by Ctrl-C, 2 the call is wrong, the address is taken, or the extra is not installed."""
+    try:
+        from runtrue.watch.serve import serve as serving
+
+        serving(folder, host, port, say=lambda text: print(text, flush=True))
+    except KeyboardInterrupt:
+        pass
+    except (OSError, ImportError) as error:
+        return fail(str(error))
+    return 0
 
 
 def said(error: Exception) -> str:

@@ -48,11 +48,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A Vega-Lite chart. `alt` says in words what it shows, for readers who do not see it."""
+    """A Vega-Lite chart. `alt` says in words what it shows, for readers who do not see it. `name` tells it from the others of
+    a page that is brought up to date while it is open."""
 
     spec: Mapping[str, Any]
     caption: str = ""
     alt: str = ""
+    name: str = ""
     kind: ClassVar[str] = "chart"
 
 

@@ -60,10 +60,15 @@ def render_page(
             status_text=status_text,
             status_detail=status_detail,
             blocks=blocks,
-            contents=[block for block in blocks if contents and isinstance(block, Section) and block.id],
+            contents=anchored(blocks) if contents else [],
             vega=vega_bundle() if has_chart(blocks) else None,
         )
     )
+
+
+def anchored(blocks: Sequence[Block]) -> list[Section]:
+    """The sections that the head of the page may lead to."""
+    return [block for block in blocks if isinstance(block, Section) and block.id]
 
 
 def render_fragment(title: str, *, status: Tone, status_text: str, blocks: Sequence[Block]) -> str:

@@ -12,7 +12,7 @@ from runtrue.report.page import render_page
 from runtrue.report.theme import BLUE, NUMBERS, ORANGE, Spec
 from runtrue.training.config import Config
 from runtrue.training.folder import RunFolder
-from runtrue.watch.page import layer_maps, verdict
+from runtrue.watch.page import in_order, judged, layer_section
 from runtrue.watch.record import record_of
 
 SETS = {"train": ("training", ORANGE), "val": ("validation", BLUE)}
@@ -45,8 +45,8 @@ def watched(folder: RunFolder) -> tuple[list[Block], list[Block]]:
         record = record_of(folder.path)
     except (OSError, ValueError):
         return [], []
-    maps = layer_maps(list(record.readings()))
-    return [verdict(one) for one in record.verdicts()], [Section("Layers over time", maps, id="layers")] if maps else []
+    maps = layer_section(record)
+    return judged(in_order(record.verdicts())), [maps] if maps else []
 
 
 def blocks(history: Sequence[dict[str, Any]], config: Config, facts: dict[str, Any], folder: RunFolder) -> list[Block]:

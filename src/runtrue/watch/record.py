@@ -1,6 +1,6 @@
 """The record of a run: one SQLite file that can be read while it is written (WAL mode), and that does not grow without end.
 
-meta       what the run is: schema, model, versions, when it started; key -> JSON
+meta       what the run is: schema, model, versions, when it started, and when it ended (if it was closed); key -> JSON
 steps      stretches of neighbouring steps `first` to `last`: of the `count` losses that are numbers the mean, low, high and sum
            of squares; `lost`: losses that are no numbers; seconds that the steps took
 rates      the learning rate of each parameter group (`part`), a row where it changed
@@ -23,7 +23,7 @@ import json
 import sqlite3
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +61,8 @@ class Record:
         except sqlite3.OperationalError as error:
             if "unable to open" not in str(error) and "readonly" not in str(error):
                 raise
-            return self._asked(
-                "immutable=1", query, values
-            )  # a medium on which SQLite cannot put its own file beside it
+            # a medium on which SQLite cannot put its own file beside it
+            return self._asked("mode=ro&immutable=1", query, values)
 
     def _asked(self, how: str, query: str, values: tuple[Any, ...]) -> list[Any]:
         with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?{how}", uri=True, timeout=5.0)) as db:
@@ -81,14 +80,21 @@ class Record:
         """(step, learning rate) by parameter group, where it changed."""
         found: dict[int, list[tuple[int, float]]] = {}
         for step, part, rate in self._rows("select step, part, rate from rates order by step"):
-            found.setdefault(part, []).append((step, rate))
+            found.setdefault(part, []).append((step, float("nan") if rate is None else rate))  # NaN is null in SQLite
         return found
 
-    def readings(self, since: int = -1) -> Iterator[Reading]:
-        """In the order of their steps, those behind the step `since`."""
+    def readings(self, since: int = -1, most: int | None = None) -> Iterator[Reading]:
+        """In the order of their steps, those behind the step `since`; no more than `most`, evenly spread over the steps."""
+        steps = [row[0] for row in self._rows("select step from readings where step > ? order by step", since)]
+        if most is not None and len(steps) > most:
+            steps = spread(steps, most)
+            asked = f"select * from readings where step in ({', '.join('?' * len(steps))}) order by step"
+            rows = self._rows(asked, *steps)
+        else:
+            rows = self._rows("select * from readings where step > ? order by step", since)
         names = {key: (name, what) for key, name, what in self._rows("select id, name, what from names")}
         layouts = {key: [names[i] for i in array("I", ids)] for key, ids in self._rows("select id, names from layouts")}
-        for step, at, layout, blob in self._rows("select * from readings where step > ? order by step", since):
+        for step, at, layout, blob in rows:
             yield Reading(step, at, dict(zip(layouts[layout], array("f", blob), strict=True)))
 
     def histograms(self) -> list[Histogram]:
@@ -107,6 +113,13 @@ class Record:
 
     def events(self) -> list[tuple[int, str, str]]:
         return self._rows("select step, kind, told from events order by id")
+
+
+def spread(steps: Sequence[int], most: int) -> list[int]:
+    """At most so many of these steps, the first of each stretch of equal length, and the last."""
+    width = (steps[-1] - steps[0] + 1) / (most - 1)
+    kept = list({int((step - steps[0]) / width): step for step in reversed(steps)}.values())[::-1]
+    return kept if kept[-1] == steps[-1] else [*kept, steps[-1]]
 
 
 def record_of(run: Path) -> Record:

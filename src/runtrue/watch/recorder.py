@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
+import time
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -70,6 +71,7 @@ class Recorder:
             self.db.execute("begin")
             self._look_up()
             self.tell(schema=SCHEMA)
+            self.db.execute("delete from meta where key = 'ended'")
         except BaseException:
             self.db.close()
             raise
@@ -209,6 +211,7 @@ class Recorder:
     def close(self) -> None:
         """One plain file is left, which can be read anywhere: unless somebody is reading, who needs what stands beside it."""
         try:
+            self.tell(ended=time.time())
             if self.db.in_transaction:
                 self.db.execute("commit")
             self.db.execute("pragma busy_timeout = 200")
