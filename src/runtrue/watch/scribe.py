@@ -41,7 +41,7 @@ class Scribe:
         self._queue: queue.Queue[Packet | None] = queue.Queue(WAITING)
         self._ready = 0.0
         self._epoch_base: Counter[str] = Counter()
-        self._last_alike = math.nan
+        self._last_mark = math.nan
         self._thread = threading.Thread(target=self._run, name="runtrue-watch", daemon=True)
         self._thread.start()
 
@@ -95,11 +95,12 @@ class Scribe:
     def _take_in(self, packet: Packet) -> None:
         history, losses = self.history, packet.losses()
         start = time.thread_time()
+        history.goes_on_at(packet.first)
         history.add_losses(losses, sum(packet.seconds))
         self._note_batches(packet.alike())
         history.stale.extend(value > 0.5 for value in packet.stale())
         history.counts = packet.counts
-        history.rates = (history.rates + list(packet.rates))[-512:]
+        history.add_rates(packet.rates)
         history.origin = history.origin or packet.origin
         readings = [self._read(sent) for sent in packet.readings]
         if packet.epoch is not None:
@@ -115,8 +116,10 @@ class Scribe:
 
     def _note_batches(self, alike: list[float]) -> None:
         for mark in alike:
-            self.history.alike = self.history.alike + 1 if mark == self._last_alike else 0
-            self._last_alike = mark
+            again = mark == self._last_mark
+            self.history.alike = self.history.alike + 1 if again else 0
+            self.history.same = self.history.same + 1 if again else 0
+            self._last_mark = mark
 
     def _read(self, sent: Sent) -> Reading:
         numbers = dict(zip(sent.names, sent.numbers(), strict=True))

@@ -139,6 +139,7 @@ class Watch:
         seconds, self._stepped = now - self._stepped, now
         self._seconds.append(seconds)
         self._losses.append(_scalar(loss))
+        self._loop.counts["untold loss"] += loss is None
         self._marks.append(self._mark if self._mark is not None else _NOTHING)
         self._mark = None
         self._note_rates()
