@@ -36,7 +36,7 @@ def gap(train: list[float], val: list[float]) -> Iterator[Finding]:
             f"{found.reason}. More data, augmentation, weight decay, dropout, or stopping earlier close the gap (N3.3).",
             evidence,
         )  # fmt: skip
-    elif found.verdict in ("slight overfitting", "severe overfitting") and held > curves_judge.SLIGHT:
+    elif found.verdict in ("slight overfitting", "severe overfitting") and held > curves_judge.SLIGHT and not rises(val):
         yield Finding("overfitting", "note", "the accuracies", f"{found.reason}.", evidence)
     elif found.verdict == "underfitting" and len(train) >= 2 * FLAT_EPOCHS and not improves(train):
         yield Finding(

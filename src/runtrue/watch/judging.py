@@ -26,7 +26,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "parameters-not-optimized": ("vanishing-gradient", *NOT_LEARNED),
     "step-before-backward": ("vanishing-gradient", *NOT_LEARNED),
     "learning-rate-too-high": ("vanishing-gradient", *TOO_LONG),
-    "learning-rate-too-low": ("plateau", "underfitting", "vanishing-gradient"),
+    "learning-rate-too-low": ("plateau", "underfitting"),
     "dead-units": ("vanishing-gradient", *NOT_LEARNED),
     "saturating-activation": ("vanishing-gradient", *NOT_LEARNED),
     "vanishing-gradient": NOT_LEARNED,
