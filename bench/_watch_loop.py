@@ -299,8 +299,7 @@ def evaluated(model: nn.Module, loss: Loss, data: Set, mode: str) -> dict[str, f
     model.train(mode == "training")
     with torch.no_grad():
         outputs = torch.cat([model(part) for part in data.val_x.split(250)])
-    found = {"val_loss": float(loss(outputs, data.val_y)), "val_accuracy": score(outputs, data.val_y)}
-    return found
+    return {"val_loss": float(loss(outputs, data.val_y)), "val_accuracy": score(outputs, data.val_y)}
 
 
 def parameters(model: nn.Module) -> list[Any]:

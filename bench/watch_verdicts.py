@@ -100,7 +100,7 @@ def judged_healthy(plans: list[Plan], runs: list[Taken], every: bool) -> dict[st
         faults = [pair for pair in said if pair[1].severity == "fault"]
         wrong = [pair for pair in said if pair[1].severity == "warning" and pair[1].cause not in one.right]
         notes = [pair for pair in said if pair not in faults and pair not in wrong]
-        counts.update(runs=1, faults=bool(faults), warnings=bool(wrong))
+        counts.update(runs=1, faults=int(bool(faults)), warnings=int(bool(wrong)))
         if faults or wrong or (every and notes):
             rows.append(
                 [run.name, run.seed, f"{run.score:.3f}", shown(faults), shown(wrong), shown(notes) if every else ""]
@@ -123,15 +123,14 @@ def judged_sick(plans: list[Sick], runs: list[Taken]) -> dict[str, Any]:
         other = [(s, f) for s, f in said if f.severity != "note" and not right(f, one)]
         by_kind[one.kind].update(
             runs=1,
-            noticed=bool(hits),
-            first=bool(hits) and said[0] == first,
-            fault=any(f.severity == "fault" for _, f in hits),
+            noticed=int(bool(hits)),
+            fault=int(any(f.severity == "fault" for _, f in hits)),
+            other=int(bool(other)),
         )
         rows.append([
             one.kind, one.name, run.seed, f"{run.score:.2f}", first[1].cause if first else "-",
             first[1].severity if first else "", first[0] - one.begins if first else "", shown([p for p in said if p != first]),
         ])  # fmt: skip
-        by_kind[one.kind]["other"] += bool(other)
     print(table(["kind", "run", "seed", "score", "noticed as", "as a", "steps after", "said besides"], rows))
     heads = ["runs", "noticed", "fault", "other"]
     print("\n" + table(["kind", *heads], [[kind, *(c[h] for h in heads)] for kind, c in by_kind.items()]))
@@ -145,7 +144,7 @@ def trained(plans: list[Plan | Sick], seeds: range) -> Iterator[Taken]:
         for seed in seeds:
             try:
                 found = taken(one, seed)
-            except Exception:
+            except Exception:  # noqa: BLE001 the other runs count still
                 print(f"{named(one)} ({seed}) failed")
                 traceback.print_exc()
                 continue

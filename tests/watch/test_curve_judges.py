@@ -6,18 +6,22 @@ import math
 import random
 
 import pytest
+from watch_histories import after, epochs, falling, noisy, said, severities
 
 from runtrue.watch import curve_judges as judges
 from runtrue.watch.curve_judges import judge_curve
 from runtrue.watch.history import RECENT
-from watch_histories import after, epochs, falling, noisy, said, severities
 
 NAN = math.nan
 CONVERGED = noisy(falling(), 2000)
 
 
 def test_a_healthy_curve_is_silent() -> None:
-    for losses in (CONVERGED, noisy(falling(), 700, noise=0.3), [abs(x) for x in noisy(falling(1.0, 0.0), 900, noise=1)]):
+    for losses in (
+        CONVERGED,
+        noisy(falling(), 700, noise=0.3),
+        [abs(x) for x in noisy(falling(1.0, 0.0), 900, noise=1)],
+    ):
         assert not said(judge_curve, after(losses))
     assert not said(judge_curve, after([1.0] * 5))
 
@@ -28,7 +32,9 @@ class TestLost:
         history.origin = "step 50: `log` in middle made NaN"
         found = said(judge_curve, history)["diverging"]
         assert found.severity == "fault" and found.evidence["first"] == 50 and found.evidence["lost"] == 3
-        assert "no number since step 50 (3 steps). Where it came from: step 50: `log` in middle made NaN." in found.message
+        assert (
+            "no number since step 50 (3 steps). Where it came from: step 50: `log` in middle made NaN." in found.message
+        )
 
     def test_a_few_are_a_warning(self) -> None:
         assert severities(judge_curve, after([1.0] * 50 + [NAN, NAN])) == {"diverging": "warning"}
@@ -118,7 +124,7 @@ class TestSpike:
         assert not said(judge_curve, after(self.run(5.0, width=15)))  # no spike
 
     def test_the_beginning_of_a_run_is_none(self) -> None:
-        assert not said(judge_curve, after([2.3, 2.2, 2.0] + noisy(0.05, 270)))
+        assert not said(judge_curve, after([2.3, 2.2, 2.0, *noisy(0.05, 270)]))
 
     def test_a_long_tail_is_none(self) -> None:
         for seed in range(20):

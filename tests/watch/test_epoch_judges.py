@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
+from watch_histories import after, epochs, said, severities
 
 from runtrue.watch.epoch_judges import judge_epochs
 from runtrue.watch.history import History
-from watch_histories import after, epochs, said, severities
 
 
 def gap(train: float, val: float, count: int = 12) -> History:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from watch_histories import after, noisy, read, said, severities
 
 from runtrue.findings import STAGE_OF
 from runtrue.watch.judging import SYMPTOMS, judge
-from watch_histories import after, noisy, read, said, severities
 
 
 def test_the_table_names_causes() -> None:

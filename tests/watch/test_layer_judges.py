@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from watch_histories import after, falling, noisy, read, said, severities
 
 from runtrue.watch import layer_judges as judges
 from runtrue.watch.history import History
 from runtrue.watch.layer_judges import judge_layers
-from watch_histories import after, falling, noisy, read, said, severities
 
 STUCK = noisy(2.3, 300, noise=0.02)
 LEARNS = noisy(falling(), 300)
@@ -79,7 +79,9 @@ class TestFades:
 
     def test_limits(self) -> None:
         found = said(judge_layers, self.run(0.9e-4, 0.9e-5))["vanishing-gradient"]
-        assert found.severity == "fault" and found.where == "a.weight" and "9.0e-05 of that of c.weight" in found.message
+        assert (
+            found.severity == "fault" and found.where == "a.weight" and "9.0e-05 of that of c.weight" in found.message
+        )
         assert not said(judge_layers, self.run(1.1e-4, 0.9e-5))
 
     def test_a_weight_that_moves_does_not_stand_still(self) -> None:
@@ -92,7 +94,9 @@ class TestFades:
 
 class TestGrows:
     def run(self, last: float, losses: list[float] = STUCK) -> History:
-        return layers(losses, grad_norm={"a.weight": [3.0] * 4 + [3 * last] * 4, "b.weight": [4.0] * 4 + [4 * last] * 4})
+        return layers(
+            losses, grad_norm={"a.weight": [3.0] * 4 + [3 * last] * 4, "b.weight": [4.0] * 4 + [4 * last] * 4}
+        )
 
     def test_limits(self) -> None:
         found = said(judge_layers, self.run(1010.0))["exploding-gradient"]

@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from watch_histories import after, epochs, falling, noisy, read, said, severities
 
 from runtrue.watch.history import History
 from runtrue.watch.loop_judges import judge_loop
-from watch_histories import after, epochs, falling, noisy, read, said, severities
 
 LOSSES = noisy(falling(), 100)
 
@@ -26,7 +26,8 @@ def test_a_healthy_loop_is_silent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stale", "steps", "noticed"), [(18, 20, True), (17, 20, False), (19, 19, False), (180, 200, True), (170, 200, False)]
+    ("stale", "steps", "noticed"),
+    [(18, 20, True), (17, 20, False), (19, 19, False), (180, 200, True), (170, 200, False)],
 )
 def test_gradients_not_cleared(stale: int, steps: int, noticed: bool) -> None:
     history = loop()
@@ -40,8 +41,12 @@ def test_gradients_not_cleared(stale: int, steps: int, noticed: bool) -> None:
 
 
 class TestMode:
-    def forgotten(self, wrong: int = 50, free: int = 5, by_mode: tuple[str, ...] = ("drop", "norm"), **more: Any) -> History:
-        history = loop({"step": 100, "stepped in evaluation": wrong, "free, evaluation": free}, by_mode=list(by_mode), **more)
+    def forgotten(
+        self, wrong: int = 50, free: int = 5, by_mode: tuple[str, ...] = ("drop", "norm"), **more: Any
+    ) -> History:
+        history = loop(
+            {"step": 100, "stepped in evaluation": wrong, "free, evaluation": free}, by_mode=list(by_mode), **more
+        )
         history = epochs(history, train_loss=[1.0, 0.5])
         history.epoch_counts = [Counter({"step": 50}), Counter({"step": 50, "stepped in evaluation": wrong})]
         return history
@@ -68,7 +73,9 @@ class TestMode:
 class TestEvaluation:
     def run(self, free: int = 5, steps: int = 50, told: str = "val_loss", **counts: int) -> History:
         history = epochs(loop(by_mode=["norm"]), **{told: [1.0, 0.5]})
-        one = {"gradient, training": steps, "free, training": free} | {k.replace("_", ", "): v for k, v in counts.items()}
+        one = {"gradient, training": steps, "free, training": free} | {
+            k.replace("_", ", "): v for k, v in counts.items()
+        }
         history.epoch_counts = [Counter(one)] * 2
         return history
 
@@ -116,7 +123,9 @@ class TestOptimizer:
         found = said(judge_loop, loop(held=2, not_held=["a.weight", "a.bias"]))
         assert found["parameters-not-optimized"].severity == "note"
 
-    def still(self, rate: float = 0.1, gradient: float = 1.0, losses: list[float] = [2.3] * 100, **facts: Any) -> History:  # noqa: B006
+    def still(
+        self, rate: float = 0.1, gradient: float = 1.0, losses: list[float] = [2.3] * 100, **facts: Any
+    ) -> History:
         names = ("a.weight", "b.weight")
         history = read(
             loop(losses=losses, **facts), update_ratio=dict.fromkeys(names, 0.0),

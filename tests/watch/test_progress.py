@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from watch_histories import after, falling, noisy
 
 from runtrue.watch.progress import BEGINNING, LEARNED, SIGMAS, Progress, levels, progress, windows
-from watch_histories import after, falling, noisy
 
 
 def of(losses: list[float], began: int = 0, optimizers: int = 1) -> Progress:

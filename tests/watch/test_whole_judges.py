@@ -31,7 +31,7 @@ def batches(steps: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def trained(
-    model: nn.Module, rate: float = 0.1, steps: int = 200, clear: bool = True, order: str = "right",
+    model: nn.Module, rate: float = 0.1, steps: int = 160, clear: bool = True, order: str = "right",
     held: nn.Module | None = None, at_epoch: Callable[[Watch, nn.Module], Any] | None = None, spoil: int | None = None,
 ) -> dict[str, Finding]:  # fmt: skip
     optimizer = torch.optim.SGD((held or model).parameters(), rate)
@@ -75,7 +75,7 @@ def test_gradients_not_cleared() -> None:
 
 
 def test_stepped_before_the_gradient_is_there() -> None:
-    found = trained(network(), order="late")
+    found = trained(nn.Linear(8, 2), order="late")  # with more layers torch itself refuses
     assert {cause: one.severity for cause, one in found.items()} == {"step-before-backward": "warning"}
 
 
@@ -91,11 +91,10 @@ def test_another_networks_optimizer() -> None:
     assert severities(model=network(), held=network()) == {"parameters-not-optimized": "fault"}
 
 
-@pytest.mark.parametrize(("rate", "cause"), [(1e4, "learning-rate-too-high"), (1e-7, "learning-rate-too-low")])
+@pytest.mark.parametrize(("rate", "cause"), [(1e6, "diverging"), (1e-7, "learning-rate-too-low")])
 def test_rates(rate: float, cause: str) -> None:
-    found = trained(network(), rate=rate, steps=320)
-    assert cause in found and not [c for c, one in found.items() if c != cause and one.severity == "fault"
-                                   and c not in ("diverging", "dead-units")]  # fmt: skip
+    found = trained(network(), rate=rate, steps=200)
+    assert [c for c, one in found.items() if one.severity != "note"] == [cause]
 
 
 def test_nothing_but_numbers_in_the_data() -> None:
@@ -120,7 +119,9 @@ def test_a_run_that_is_gone_on_with_keeps_its_steps() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     steps: list[int] = []
-    with runtrue.watch(model, optimizer, every=5, start=1000, say=lambda _: None, told=lambda s, _: steps.append(s)) as watch:
+    with runtrue.watch(
+        model, optimizer, every=5, start=1000, say=lambda _: None, told=lambda s, _: steps.append(s)
+    ) as watch:
         for x, y in batches(40):
             loss = F.cross_entropy(model(x), y)
             loss.backward()

@@ -11,7 +11,7 @@ from runtrue.findings import Finding
 from runtrue.watch.history import History
 
 EPOCHS = 5
-"""Epochs before a gap is judged: the running statistics of a batch normalization follow late, and the first validations suffer."""
+"""Epochs before a gap is judged: running statistics of a batch normalization follow late, and the first validations suffer."""
 HELD = 3  # epochs at the end in which it has to hold
 RISES = 1.1  # times its best, above which a validation loss has risen
 FLAT_EPOCHS = 10  # without progress, before a low accuracy is called the end of it
@@ -36,7 +36,9 @@ def gap(train: list[float], val: list[float]) -> Iterator[Finding]:
             f"{found.reason}. More data, augmentation, weight decay, dropout, or stopping earlier close the gap (N3.3).",
             evidence,
         )  # fmt: skip
-    elif found.verdict in ("slight overfitting", "severe overfitting") and held > curves_judge.SLIGHT and not rises(val):
+    elif (
+        found.verdict in ("slight overfitting", "severe overfitting") and held > curves_judge.SLIGHT and not rises(val)
+    ):
         yield Finding("overfitting", "note", "the accuracies", f"{found.reason}.", evidence)
     elif found.verdict == "underfitting" and len(train) >= 2 * FLAT_EPOCHS and not improves(train):
         yield Finding(
@@ -60,7 +62,7 @@ def improves(accuracies: list[float]) -> bool:
 
 
 def losses_part(history: History) -> Iterator[Finding]:
-    """The validation loss rises while the training loss falls: three epochs behind its best, in means of three, and well above."""
+    """The validation loss rises while that of the training falls: three epochs behind its best, in means of three, and above."""
     rows = [e for e in history.epochs if "val_loss" in e and "train_loss" in e]
     if len(rows) < EPOCHS + HELD:
         return

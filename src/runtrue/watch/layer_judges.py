@@ -147,7 +147,7 @@ def grows(history: History, found: Progress) -> Iterator[Finding]:
 
 
 def medians(history: History, last: int = HELD) -> list[float]:
-    """Over the weights with more than one dimension, the median relative change of each of the last readings, the oldest first."""
+    """Over the weights of more than one dimension, the median relative change in each of the last readings, the oldest first."""
     matrices = history.series("grad_mean")
     ratios = [one[-last:] for name, one in history.series("update_ratio").items() if name in matrices]
     longest = max(map(len, ratios), default=0)

@@ -23,7 +23,7 @@ BACK = 0.8
 
 @dataclass(frozen=True)
 class Progress:
-    """steps: losses that are numbers. start, now, best: means. wobble: standard deviation of a single loss. error: of now − start.
+    """steps: losses that are numbers. start, now, best: means. wobble: standard deviation of one loss. error: of now − start.
 
     whole: the training was seen from its first step. one_loss: one optimizer makes it smaller; of two that play against each
     other the loss tells nothing.
