@@ -1,140 +1,205 @@
-"""What a loss curve and the accuracies of the epochs say (N3.2, N3.3), while the run goes on. Pure: history in, findings out.
+"""What a loss curve says (N3.2) while the run goes on. Pure: history in, findings out.
 
-A verdict waits until it holds: healthy curves spike, stand still for a while, and end on a plateau. Only a loss that is no number
-or far above where it began is a fault; the rest is a warning, or a note.
+A verdict waits until it holds: healthy curves spike, stand still for a while, and end on a plateau; and not every loss is one
+that has to fall: two networks that play against each other, or rewards, make losses that rise while all is well. So only a loss
+that is no number, or that leapt far above where it began, is a fault; the rest is a warning, or a note.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import fmean, median
 
-from runtrue import curves_judge
 from runtrue.findings import Finding
-from runtrue.watch.history import History
-from runtrue.watch.progress import NOW, SIGMAS, Progress, numbers, progress
+from runtrue.watch.history import RECENT, History
+from runtrue.watch.progress import NOW, SIGMAS, Progress, levels, numbers, progress, windows
 
 LOST = 3  # losses that are no numbers, in a row at the end: one may be a batch that a scaler skips
 FAR_ABOVE = 3.0
 """Times the first loss above which a loss that stays there has diverged."""
 HOLDS = 100  # steps for which a loss has to stand far above its start
+COMES_BACK = 0.8
+"""Second half of these steps over their first half, below which the loss is on its way back."""
+LEAP, NEAR = 16, 1.5
+"""A loss leapt if of its means over so many steps one was below `NEAR` times its start and the next but one far above. Rewards
+and penalties that grow over a training raise a loss slowly; steps that are too long do it within a few tens of them."""
+PATIENCE = 150  # steps before a run that does not learn is called that
+BURST = 5.0
+"""Times the very first loss, in the median of three, from which the beginning of a run was a burst; unless such losses come again
+later, as they do where single batches differ that much."""
 SPIKE, SPIKE_SIGMAS = 2.0, 12.0
 """A spike is this many times the level and lies this many typical deviations above it."""
+SPIKE_STEPS, ALONE, SIZE = 10, 1 / 3, 0.5
+"""A spike is over after so many steps; no loss outside of it comes up to this share of its height (or the losses have a long
+tail), and it stands above this share of the loss at the start (or it does no harm)."""
+SPIKE_WINDOW = 4 * NOW
 STANDSTILL = 1000  # steps without any fall after which nothing was learned: transformers wait for some hundreds
+LEVEL = 0.02
+"""Share of its level within which a loss stands still, if its own noise does not explain more."""
 SWINGS = -0.6
 """Correlation of neighbouring losses below which a loss swings: of independent batches it is 0, of a step too long −1."""
 SWING_WIDTH = 0.2  # of the level: swings smaller than this do no harm
+FALLS = 0.01
+"""Share of its level by which a swinging loss has to fall over half the window to be on its way: full-batch training swings at
+the edge of stability and learns (Cohen et al. 2021)."""
 ENDED = 1e-4
 """Share of the largest rate of a run below which a schedule has ended."""
+IDLE, IDLE_TIMES, IDLE_UNKNOWN, SCHEDULED_EPOCHS = 100, 4, 9, 3
+"""A schedule ended too early if it was over within so many epochs and the training went on for so many times as long (more where
+no epochs are told, at least so many steps). A schedule that waits for a plateau needs eight epochs at least: four times a tenth,
+each after an epoch without progress."""
 
 
 def judge_curve(history: History) -> Iterator[Finding]:
     yield from lost(history)
     found = progress(history)
-    if found is None or history.lost:
+    if found is None or history.losses_lost:
         return
+    yield from schedule_over(history)
+    yield from burst(history, found)
     yield from diverging(history, found)
-    yield from spiked(history)
+    yield from spiked(history, found)
     yield from stands_still(history, found)
     yield from swings(history, found)
-    yield from schedule_over(history)
 
 
 def lost(history: History) -> Iterator[Finding]:
-    if not history.lost:
+    """A gradient that was no number and spoiled no loss was left out by a scaler: nothing is said of it."""
+    count = history.losses_lost
+    if not count and not (history.origin and history.untold):
         return
-    run = 0
-    for loss in reversed(history.recent):
-        if abs(loss) < 1e38:
-            break
-        run += 1
-    where = f"step {history.first_lost}"
-    evidence = {"first": history.first_lost, "lost": history.lost, "origin": history.origin, **rate(history)}
+    run = min(count, trailing(history.recent))
+    if run >= RECENT and history.first_lost is not None:
+        run = min(count, history.steps - history.first_lost)
     told = f" Where it came from: {history.origin}." if history.origin else ""
+    first = history.first_lost if not history.untold else history.steps - run
+    evidence = {"first": first, "lost": count, "origin": history.origin, **rate(history)}
     if run >= LOST:
         yield Finding(
-            "diverging", "fault", where,
-            f"the loss has been no number since step {history.steps - run} ({run} steps).{told} Nothing can be "
-            "learned from here: "
-            "stop, and start again from a checkpoint with a lower rate, or cure the operation named.", evidence,
+            "diverging", "fault", "the numbers",
+            f"the loss has been no number since step {history.steps - run} ({run} steps).{told} Nothing can be learned "
+            "from here: stop, and start again from a checkpoint with a lower rate, or cure the operation named.", evidence,
         )  # fmt: skip
-    elif history.origin or history.lost > run:
+    elif count:
         yield Finding(
-            "diverging", "warning", where,
-            f"the loss was no number in {history.lost} of {history.steps} steps.{told}", evidence,
+            "diverging", "warning", "the numbers",
+            f"the loss was no number in {count} of {history.seen} steps.{told} Leave such batches out, or cure the "
+            "operation: one step with such a gradient spoils all weights.", evidence,
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "diverging", "warning", "the numbers",
+            f"a gradient was no number.{told} The losses were not told: look whether they still are numbers.", evidence,
+        )  # fmt: skip
+
+
+def trailing(losses: Sequence[float]) -> int:
+    """Losses at the end that are no numbers."""
+    return next((i for i, loss in enumerate(reversed(losses)) if abs(loss) < 1e38), len(losses))
+
+
+def burst(history: History, found: Progress) -> Iterator[Finding]:
+    """The first steps threw the loss far up, and nothing has been learned since, wherever it went."""
+    first = numbers(history.first)
+    if history.seen < PATIENCE or not found.stuck or first[0] <= 0:
+        return
+    peak = max(median(first[i : i + 3]) for i in range(len(first) - 2))
+    if peak > BURST * first[0] and peak > 2 * max(list(history.recent)[-NOW:]):
+        yield Finding(
+            "learning-rate-too-high", "fault", "the optimizer",
+            f"the first steps threw the loss from {first[0]:.4g} to {peak:.4g} (limit {BURST:g} times), it is {found.now:.4g} "
+            f"now, and nothing is learned: lower the rate ({history.top_rate:.3g}) by ten, and again, or warm it up (N3.2).",
+            {"first": first[0], "peak": peak, "limit": BURST * first[0], "now": found.now, **rate(history)},
         )  # fmt: skip
 
 
 def diverging(history: History, found: Progress) -> Iterator[Finding]:
-    recent = numbers(list(history.recent))[-HOLDS:]
-    if len(recent) < HOLDS or found.start <= 0:
+    recent = numbers(history.recent)[-HOLDS:]
+    if len(recent) < HOLDS or found.start <= 0 or not found.one_loss:
         return
-    low = sorted(recent)[len(recent) // 20]
-    if low > FAR_ABOVE * found.start and median(recent[-20:]) > FAR_ABOVE * found.start:
-        yield Finding(
-            "diverging", "fault", "the loss",
-            f"{found.describe()}: it has stood more than {FAR_ABOVE:g} times above its start for {HOLDS} steps. The "
-            "steps are too "
-            f"long for this network: lower the rate ({history.rate:.3g}) by ten.",
-            {"start": found.start, "now": found.now, "limit": FAR_ABOVE * found.start, **rate(history)},
-        )  # fmt: skip
+    half = HOLDS // 2
+    low, back = sorted(recent)[HOLDS // 20], median(recent[half:]) < COMES_BACK * median(recent[:half])
+    if low <= FAR_ABOVE * found.start or back:
+        return
+    at = leapt(history, found.start)
+    how = "rose slowly" if at is None else f"leapt up around step {at}"
+    yield Finding(
+        "diverging", "warning" if at is None else "fault", "the loss",
+        f"{found.describe()}: it {how} and has stood more than {FAR_ABOVE:g} times above its start for {HOLDS} steps. "
+        + ("If this loss is one that should fall, the" if at is None else "The")
+        + f" steps are too long for this network: lower the rate ({history.rate:.3g}) by ten.",
+        {"start": found.start, "now": found.now, "limit": FAR_ABOVE * found.start, "leapt": at, **rate(history)},
+    )  # fmt: skip
 
 
-def spiked(history: History) -> Iterator[Finding]:
-    """Single losses far above their neighbours, with a return."""
-    recent = list(history.recent)
-    if len(recent) < 4 * NOW:
-        return
-    part = recent[-4 * NOW : -10]
+def leapt(history: History, start: float) -> int | None:
+    """The step around which the loss left the level of its start for good, if it did so at once."""
+    parts = list(levels(history, LEAP))
+    near = max((i for i, (_, mean) in enumerate(parts) if mean <= NEAR * start), default=-1)
+    after = [mean for _, mean in parts[near + 1 : near + 3]]
+    return parts[near + 1][0] if after and max(after) > FAR_ABOVE * start else None
+
+
+def spiked(history: History, found: Progress) -> Iterator[Finding]:
+    """A few losses far above their neighbours on both sides."""
+    part = list(history.recent)[-SPIKE_WINDOW:]
     level = median(part)
     spread = median([abs(x - level) for x in part]) * 1.4826
-    if level <= 0:
+    if len(part) < SPIKE_WINDOW or level <= 0 or min(part) < 0:
         return
     limit = level + max(SPIKE * level, SPIKE_SIGMAS * spread)
-    steps = [history.steps - len(recent) + len(recent) - 4 * NOW + i for i, x in enumerate(part) if x > limit]
-    back = fmean(recent[-10:]) < limit
-    if steps and back and len(steps) <= 10:
-        highest = max(x for x in part if x > limit)
+    high = [i for i, x in enumerate(part) if x > limit]
+    if not high or high[0] < SPIKE_WINDOW // 4 or high[-1] >= SPIKE_WINDOW - SPIKE_STEPS:
+        return
+    highest, others = max(part), part[: high[0]] + part[high[0] + SPIKE_STEPS :]
+    alone = max(others) - level < ALONE * (highest - level)
+    if high[-1] - high[0] < SPIKE_STEPS and alone and highest > SIZE * abs(found.start):
+        step = history.steps - SPIKE_WINDOW + high[0]
         yield Finding(
             "loss-spike", "warning", "the loss",
-            f"at step {steps[0]} the loss jumped to {highest:.3g} from {level:.3g}, and came back (limit "
-            f"{limit:.3g}). If this comes "
-            "again: clip the gradient's norm, warm the rate up, or look at the batch of that step.",
-            {"step": steps[0], "loss": highest, "level": level, "limit": limit, "steps": steps[:10]},
+            f"at step {step} the loss jumped from {level:.3g} to {highest:.3g} (limit {limit:.3g}), and came back. If this comes "
+            "again: look at the batch of that step, clip the norm of the gradient, or lower the rate.",
+            {"step": step, "loss": highest, "level": level, "limit": limit, "steps": len(high)},
         )  # fmt: skip
 
 
 def stands_still(history: History, found: Progress) -> Iterator[Finding]:
-    """Nothing was learned at all: a curve that fell and then went flat has converged, and is healthy."""
-    if found.steps < STANDSTILL or found.learned:
+    """Nothing was learned at all: a curve that fell and then went flat has converged, and is healthy. One that wanders about
+    belongs to a game or to rewards, and one of both signs has no level."""
+    recent = numbers(history.recent)
+    if found.steps < STANDSTILL or not found.stuck or abs(found.fell) > SIGMAS * found.error or min(recent) < 0:
         return
-    trend = found.fell
-    if trend > SIGMAS * found.error:
+    means = windows(recent, NOW)
+    room = max(SIGMAS * found.wobble / math.sqrt(NOW), LEVEL * median(means))
+    if max(means) - min(means) > 2 * room:
         return
     yield Finding(
         "plateau", "warning", "the loss",
         f"{found.describe()}: in {found.steps} steps it has not fallen by more than chance explains "
-        f"({SIGMAS * found.error:.2g}). Run `runtrue check` on this task: it says why a network does not start to "
-        "learn.",
+        f"({SIGMAS * found.error:.2g}). Run `runtrue check` on this task: it says why a network does not start to learn.",
         {"start": found.start, "now": found.now, "steps": found.steps, "error": found.error, **rate(history)},
     )  # fmt: skip
 
 
 def swings(history: History, found: Progress) -> Iterator[Finding]:
-    recent = numbers(list(history.recent))[-4 * NOW :]
-    if len(recent) < 4 * NOW:
+    """Up and down from step to step, on one and the same batch, or without anything learned: else it is the batches that
+    differ, or two losses that are told in turn."""
+    recent = numbers(history.recent)[-SPIKE_WINDOW:]
+    if len(recent) < SPIKE_WINDOW or not (history.same >= SPIKE_WINDOW or found.stuck):
+        return
+    before, now = fmean(recent[: 2 * NOW]), fmean(recent[2 * NOW :])
+    if before - now > FALLS * abs(before) or not found.one_loss:
         return
     correlation = neighbours(recent)
     width = math.sqrt(fmean([(b - a) ** 2 for a, b in pairwise(recent)]))
     if correlation < SWINGS and width > SWING_WIDTH * abs(found.now):
         yield Finding(
             "oscillating", "warning", "the loss",
-            f"the loss goes up and down from step to step (correlation of neighbours {correlation:.2f}, below "
-            f"{SWINGS}; by "
-            f"{width:.3g} at a level of {found.now:.3g}): each step overshoots. Lower the rate ({history.rate:.3g}) "
-            "by three, or the momentum.",
+            f"the loss goes up and down from step to step (correlation of neighbours {correlation:.2f}, limit {SWINGS}; by "
+            f"{width:.3g} at a level of {found.now:.3g}) and does not fall: each step overshoots. Lower the rate "
+            f"({history.rate:.3g}) by three, or the momentum.",
             {"correlation": correlation, "limit": SWINGS, "width": width, "level": found.now, **rate(history)},
         )  # fmt: skip
 
@@ -149,75 +214,35 @@ def neighbours(losses: list[float]) -> float:
 
 
 def schedule_over(history: History) -> Iterator[Finding]:
-    """The rate has been next to nothing for most of the run: the schedule was stepped too often, or is too short."""
-    if history.steps < 200 or not history.rates:
-        return
-    largest = max(rates[0] for _, rates in history.rates)
+    """The rate fell to next to nothing in the first epochs: the schedule is stepped too often, or is too short."""
+    largest = history.top_rate
     if largest <= 0 or history.rate > ENDED * largest:
         return
-    since = history.steps
-    for step, rates in reversed(history.rates):
-        if rates[0] > ENDED * largest:
-            break
-        since = step
+    since = ended(history)
     idle = history.steps - since
-    if since > 0 and idle >= max(100, since):
+    if since <= history.began or idle < IDLE:
+        return
+    known = [one["step"] for one in history.epochs]
+    early = len(known) >= SCHEDULED_EPOCHS and since <= known[SCHEDULED_EPOCHS - 1]
+    times = idle / (since - history.began)
+    if times >= (IDLE_TIMES if early else IDLE_UNKNOWN) and (early or not known):
         yield Finding(
-            "learning-rate-too-low", "fault", "the schedule",
-            f"the rate fell from {largest:.3g} to {history.rate:.3g} by step {since} and the training has gone on "
-            f"for {idle} steps with it, "
-            "longer than before: the scheduler is stepped once a batch where it counts epochs, or its length is too "
-            "short.",
+            "learning-rate-too-low", "fault" if early else "warning", "the schedule",
+            f"the rate fell from {largest:.3g} to {history.rate:.3g} by step {since}, and the training has gone on for {idle} "
+            f"steps since, {times:.0f} times as long (limit {IDLE_TIMES if early else IDLE_UNKNOWN}): the scheduler is stepped "
+            "once a batch where it counts epochs, or it is too short. Call scheduler.step() once an epoch.",
             {"largest": largest, "now": history.rate, "since": since, "steps": idle},
         )  # fmt: skip
 
 
-def judge_epochs(history: History) -> Iterator[Finding]:
-    rows = [e for e in history.epochs if "train_accuracy" in e and "val_accuracy" in e]
-    if len(rows) >= curves_judge.LEAST_EPOCHS:
-        train, val = [e["train_accuracy"] for e in rows], [e["val_accuracy"] for e in rows]
-        if all(0 <= x <= 1 for x in (*train, *val)):
-            yield from gap(train, val)
-    yield from losses_part(history)
-
-
-def gap(train: list[float], val: list[float]) -> Iterator[Finding]:
-    found = curves_judge.judge(train, val, chance=0.0)
-    evidence = {"train_accuracy": found.train, "val_accuracy": found.val, "error": found.error, "epochs": len(train)}
-    if found.verdict == "severe overfitting":
-        yield Finding(
-            "overfitting", "warning", "the accuracies",
-            f"{found.reason}. More data, augmentation, weight decay, dropout, or stopping earlier close the gap "
-            "(N3.3).", evidence,
-        )  # fmt: skip
-    elif found.verdict == "slight overfitting":
-        yield Finding("overfitting", "note", "the accuracies", f"{found.reason}.", evidence)
-
-
-def losses_part(history: History) -> Iterator[Finding]:
-    """The validation loss rises while the training loss falls: three epochs behind its best and well above."""
-    rows = [e for e in history.epochs if "val_loss" in e and "train_loss" in e]
-    if len(rows) < 5:
-        return
-    val, train = [e["val_loss"] for e in rows], [e["train_loss"] for e in rows]
-    best = min(range(len(val)), key=val.__getitem__)
-    last = val[best + 1 :]
-    if (
-        best
-        and len(last) >= 3
-        and min(last[-3:]) > 1.1 * val[best]
-        and fmean(train[-3:]) < train[best]
-        and val[best] > 0
-    ):
-        yield Finding(
-            "overfitting", "warning", "the losses",
-            f"the validation loss was best in epoch {best + 1} ({val[best]:.4g}) and is {val[-1]:.4g} now, while the "
-            "training loss fell from "
-            f"{train[best]:.4g} to {train[-1]:.4g}: what is learned since then does not carry over. Take the weights "
-            f"of epoch {best + 1}, "
-            "or regularize (N3.3).",
-            {"best_epoch": best + 1, "best": val[best], "now": val[-1], "train": train[-1]},
-        )  # fmt: skip
+def ended(history: History) -> int:
+    """The step since which the rate has been next to nothing."""
+    since = history.steps
+    for step, rates in reversed(history.rates):
+        if max(rates, default=0.0) > ENDED * history.top_rate:
+            break
+        since = step
+    return since
 
 
 def rate(history: History) -> dict[str, float]:

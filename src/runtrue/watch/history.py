@@ -14,6 +14,7 @@ RECENT = 1024  # single losses
 STRETCHES = 256  # of the whole curve
 READINGS = 24
 FIRST = 64
+CHANGES = 512  # of the rates
 Key = tuple[str, str]
 
 
@@ -28,6 +29,9 @@ class Read(NamedTuple):
 @dataclass(eq=False)
 class History:
     steps: int = 0
+    """The step that comes next."""
+    began: int = 0
+    """The first step that was seen: above 0 a run is gone on with, and its losses do not begin where the training did."""
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     """The last losses, one a step; the last one is that of step `steps - 1`."""
     first: list[float] = field(default_factory=list)
@@ -40,7 +44,9 @@ class History:
     reads: deque[Read] = field(default_factory=lambda: deque(maxlen=READINGS))
     read: int = 0
     rates: list[tuple[int, tuple[float, ...]]] = field(default_factory=list)
-    """(step, learning rates of all groups), where they changed."""
+    """(step, learning rates of all groups), where they changed; the last `CHANGES` of them."""
+    top_rate: float = 0.0
+    """The largest rate of the whole run."""
     epochs: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     epoch_counts: list[Counter[str]] = field(default_factory=list)
@@ -50,10 +56,37 @@ class History:
     """Of the last optimizer steps: the gradient held parts of batches before the last step."""
     alike: int = 0
     """Batches of this epoch that equal the one before."""
+    same: int = 0
+    """The same, over the ends of epochs."""
     origin: str = ""
     apart: list[str] = field(default_factory=list)
     """Parameters that the processes of a distributed training hold with different values."""
     _width: int = 1
+
+    def goes_on_at(self, step: int) -> None:
+        """The next loss is that of this step."""
+        if not self.steps:
+            self.began = step
+        self.steps = step
+
+    def add_rates(self, rates: Sequence[tuple[int, tuple[float, ...]]]) -> None:
+        self.rates = (self.rates + list(rates))[-CHANGES:]
+        self.top_rate = max([self.top_rate, *(rate for _, groups in rates for rate in groups)])
+
+    @property
+    def seen(self) -> int:
+        """Steps that were seen, whether their loss was told or not."""
+        return self.steps - self.began
+
+    @property
+    def untold(self) -> int:
+        """Steps whose loss the user did not tell."""
+        return self.counts["untold loss"]
+
+    @property
+    def losses_lost(self) -> int:
+        """Losses that were told and were no numbers."""
+        return max(0, self.lost - self.untold)
 
     def add_losses(self, losses: Sequence[float], seconds: float) -> None:
         for i, loss in enumerate(losses):
@@ -93,5 +126,5 @@ class History:
 
     @property
     def rate(self) -> float:
-        """Of the first group, now."""
-        return self.rates[-1][1][0] if self.rates else 0.0
+        """Now, of the group that has the largest."""
+        return max(self.rates[-1][1], default=0.0) if self.rates else 0.0

@@ -57,23 +57,32 @@ def depends_on_mode(module: nn.Module) -> bool:
 @dataclass(eq=False)
 class Loop:
     """Counts since the start. Keys: forward passes by ("gradient" or "free") and ("training" or "evaluation"); "backward";
-    "step"; "empty step", which found no gradient; "early step", between a forward pass and its backward pass; "stepped in
-    evaluation"."""
+    "step"; "empty step", which found no gradient; "early step", between a forward pass and its backward pass, where the backward
+    pass of the step before came behind that step; "stepped in evaluation"; "untold loss"."""
 
     counts: Counter[str] = field(default_factory=Counter)
     _waiting: bool = False
     _trained_in: bool = True
+    _stepped: bool = False
+    _backward_first: bool = False
+    """The first thing after the last step was a backward pass."""
 
     def forward(self, training: bool) -> None:
         kind = "gradient" if torch.is_grad_enabled() else "free"
         self.counts[f"{kind}, {'training' if training else 'evaluation'}"] += 1
         if kind == "gradient":
             self._waiting, self._trained_in = True, training
+            self._follows(backward=False)
 
     def backward(self) -> None:
         """A gradient reached a parameter."""
         self.counts["backward"] += 1
         self._waiting = False
+        self._follows(backward=True)
+
+    def _follows(self, backward: bool) -> None:
+        if self._stepped:
+            self._stepped, self._backward_first = False, backward
 
     def came_back(self) -> None:
         """A gradient reached the outputs of the model."""
@@ -83,10 +92,11 @@ class Loop:
         self.counts["step"] += 1
         if not closure and not any(p.grad is not None for p in parameters_of(optimizer)):
             self.counts["empty step"] += 1
-        elif self._waiting and not closure:
+        elif self._waiting and self._backward_first and not closure:
             self.counts["early step"] += 1
         if not self._trained_in:
             self.counts["stepped in evaluation"] += 1
+        self._stepped = True
 
 
 def parameters_of(optimizer: Optimizer) -> Iterator[nn.Parameter]:
@@ -96,6 +106,7 @@ def parameters_of(optimizer: Optimizer) -> Iterator[nn.Parameter]:
 
 def facts(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Any]:
     """How the model and its optimizers stand to each other; names and numbers, looked up when a step is read."""
+    optimizers = list(optimizers)
     held = {id(p) for one in optimizers for p in parameters_of(one)}
     still = {id(p) for one in optimizers for group in one.param_groups if _zero(group["lr"]) for p in group["params"]}
     core = unwrapped(model)
@@ -103,7 +114,9 @@ def facts(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Any]:
     dependent = [(name, m) for name, m in core.named_modules() if depends_on_mode(m)]
     norms = [(name, m) for name, m in dependent if isinstance(m, _BatchNorm) and m.track_running_stats]
     return {
+        "optimizers": len(optimizers),
         "parameters": len(named),
+        "names": list(named),
         "foreign": len(held - {id(p) for p in model.parameters()}),
         "held": len(held),
         "not held": [name for name, p in named.items() if p.requires_grad and id(p) not in held],

@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from runtrue.findings import Finding
 from runtrue.watch.history import History
 from runtrue.watch.layer_judges import HELD, held
+from runtrue.watch.progress import progress
 
 MANY = 20  # steps that a habit has to last
 MOST = 0.9  # share of them
 REPEATED = 16  # batches in a row that are the same, within an epoch that was told
+WORSE = 0.1
+"""Accuracy by which the validation lags behind the training, from which one batch again and again is a mistake: on purpose it is
+a trial of the network, or a training on all that there is."""
+MOVES = 1e-5
+"""rate · ‖gradient‖ / ‖weight‖ from which a weight has to change: half a unit in the last place of float32 is 6e-8."""
 
 
 def judge_loop(history: History) -> Iterator[Finding]:
@@ -40,9 +46,13 @@ def wrong_mode(history: History) -> Iterator[Finding]:
     """Steps in evaluation mode. After steps in training mode they are an oversight; from the start on they may be meant."""
     counts, dependent = history.counts, history.facts.get("by mode", [])
     wrong, total = counts["stepped in evaluation"], counts["step"]
+    frozen = set(history.facts.get("frozen", []))
+    dependent = [
+        name for name in dependent if f"{name}.weight" not in frozen
+    ]  # frozen norms are meant to be in that mode
     if wrong < MANY or not dependent:
         return
-    forgotten = wrong < total and history.epoch_counts and any(
+    forgotten = wrong < total and counts["free, evaluation"] > 0 and any(
         one["step"] and not one["stepped in evaluation"] for one in history.epoch_counts
     )  # fmt: skip
     yield Finding(
@@ -56,12 +66,16 @@ def wrong_mode(history: History) -> Iterator[Finding]:
 
 
 def evaluated_in_training(history: History) -> Iterator[Finding]:
+    """Passes without gradients beside the training. As many as with gradients are a part of it: a teacher, or labels made up."""
     dependent = history.facts.get("by mode", [])
-    if not dependent or not history.epochs or not history.epoch_counts:
+    if not dependent:
         return
     rows = [
         counts for row, counts in zip(history.epochs, history.epoch_counts)
-        if any(name.startswith("val") for name in row) and counts["free, training"] and not counts["free, evaluation"]
+        if any(name.startswith("val") for name in row)
+        and 0 < counts["free, training"] < counts["gradient, training"]
+        and not counts["free, evaluation"]
+        and not counts["gradient, evaluation"]
     ]  # fmt: skip
     if not rows:
         return
@@ -80,7 +94,7 @@ def evaluated_in_training(history: History) -> Iterator[Finding]:
 def stepped_early(history: History) -> Iterator[Finding]:
     counts = history.counts
     total = counts["step"]
-    if total < MANY:
+    if total < MANY or foreign(history):
         return
     if counts["empty step"] >= MOST * total:
         yield Finding(
@@ -105,7 +119,7 @@ def not_optimized(history: History) -> Iterator[Finding]:
     if not facts or history.counts["step"] < MANY:
         return
     held_names, left = facts["held"], facts["not held"]
-    if held_names and facts["foreign"] == held_names and facts["parameters"]:
+    if foreign(history):
         yield Finding(
             "parameters-not-optimized", "fault", "the optimizer",
             f"none of the optimizer's {held_names} parameters belongs to the model that is watched: it was built for "
@@ -114,9 +128,8 @@ def not_optimized(history: History) -> Iterator[Finding]:
             {"held": held_names, "foreign": facts["foreign"]},
         )  # fmt: skip
         return
-    still = [name for name, one in history.series("update_ratio").items() if (last := held(one)) and not any(last)]
-    asked = [n for n in still if n not in facts["at rate 0"] and any(history.series("grad_norm", HELD).get(n, ()))]
-    if asked and len(asked) == len(history.series("update_ratio")):
+    asked = undone(history)
+    if asked:
         yield Finding(
             "parameters-not-optimized", "fault", "the optimizer",
             f"no parameter moved in the last {HELD} readings, though their gradients are not 0: the optimizer holds "
@@ -124,8 +137,9 @@ def not_optimized(history: History) -> Iterator[Finding]:
             "undone.", {"parameters": asked[:20]},
         )  # fmt: skip
     elif left:
+        meant = facts["foreign"] == 0 and only_the_end(history, left)
         yield Finding(
-            "parameters-not-optimized", "warning", left[0],
+            "parameters-not-optimized", "note" if meant else "warning", left[0],
             f"{len(left)} of {facts['parameters']} parameters that ask for a gradient are in no optimizer that is "
             f"watched, {left[0]} first: they "
             "keep their initial values. Hand them to the optimizer, or set requires_grad to False if that is meant.",
@@ -133,8 +147,46 @@ def not_optimized(history: History) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def foreign(history: History) -> bool:
+    """The optimizer holds nothing of the model, and no gradient reaches what it holds. (With master weights one does.)"""
+    facts, counts = history.facts, history.counts
+    return bool(
+        facts and facts["held"] and facts["foreign"] == facts["held"] and facts["parameters"]
+        and counts["empty step"] >= MOST * counts["step"]
+    )  # fmt: skip
+
+
+def undone(history: History) -> list[str]:
+    """Parameters, if these are all, that stay as they are while gradient and rate are large enough to change them."""
+    changes, gradients, sizes = (history.series(what) for what in ("update_ratio", "grad_norm", "weight_norm"))
+    still = [name for name, one in changes.items() if (last := held(one)) and not any(last)]
+    found = progress(history)
+    if not still or len(still) < len(changes) or (found is not None and found.learned):
+        return []
+    at_zero = set(history.facts["at rate 0"])
+    return [
+        n
+        for n in still
+        if n not in at_zero and history.rate * min(gradients[n][-HELD:]) > MOVES * max(sizes[n][-HELD:])
+    ]
+
+
+def only_the_end(history: History, left: list[str]) -> bool:
+    """What the optimizer holds is the end of the model and no more than half of it: the head is trained, and that is meant."""
+    order = history.facts.get("names", [])
+    held_names = [n for n in order if n not in set(left) and n not in set(history.facts["frozen"])]
+    return (
+        bool(order and held_names)
+        and order.index(held_names[0]) > max(map(order.index, left))
+        and len(left) >= len(held_names)
+    )
+
+
 def frozen_that_moves(history: History) -> Iterator[Finding]:
-    moving = history.facts.get("frozen norms that move", [])
+    changed = {
+        name for name, one in history.series("update_ratio").items() if any(one)
+    }  # frozen in turn with another network
+    moving = [n for n in history.facts.get("frozen norms that move", []) if not {f"{n}.weight", f"{n}.bias"} & changed]
     if moving and history.counts["step"] >= MANY:
         yield Finding(
             "parameters-frozen", "warning", moving[0],
@@ -147,8 +199,10 @@ def frozen_that_moves(history: History) -> Iterator[Finding]:
 
 def same_batch(history: History) -> Iterator[Finding]:
     if history.epochs and history.alike >= REPEATED:
+        one = history.epochs[-1]
+        lags = one.get("train_accuracy", 0.0) - one.get("val_accuracy", 1.0) > WORSE
         yield Finding(
-            "repeated-examples", "warning", "the batches",
+            "repeated-examples", "warning" if lags else "note", "the batches",
             f"the last {history.alike + 1} steps saw the very same batch: the loader is drawn from anew in every "
             "step, or one batch is reused.",
             {"steps": history.alike + 1, "limit": REPEATED},

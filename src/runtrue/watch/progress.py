@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean
 
 from runtrue.curves import FAR, typical_wobble
 from runtrue.watch.history import History
@@ -15,11 +15,19 @@ NOW = 64  # losses, at most, whose mean is where it stands
 SIGMAS = 4.0  # standard errors that a difference has to pass: of hundreds of judgements none should be chance
 LEARNED = 0.05
 """Share of the first loss by which a loss has to fall before a network counts as learning."""
+BURST = 2.0
+"""Times the very first loss, which no step had touched, above which the mean of the beginning is not where the run began."""
+BACK = 0.8
+"""Share of the first loss that single losses have to come below, in a run that burst, if its first loss was a lucky batch."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """steps: losses that are numbers. start, now: means. wobble: standard deviation of a single loss. error: of now − start."""
+    """steps: losses that are numbers. start, now, best: means. wobble: standard deviation of one loss. error: of now − start.
+
+    whole: the training was seen from its first step. one_loss: one optimizer makes it smaller; of two that play against each
+    other the loss tells nothing.
+    """
 
     steps: int
     start: float
@@ -27,6 +35,8 @@ class Progress:
     best: float
     wobble: float
     error: float
+    whole: bool = True
+    one_loss: bool = True
 
     @property
     def fell(self) -> float:
@@ -37,38 +47,58 @@ class Progress:
         """The loss fell by more than chance explains, and by a share that counts; or it did so once."""
         return max(self.fell, self.start - self.best) > max(SIGMAS * self.error, LEARNED * abs(self.start))
 
+    @property
+    def stuck(self) -> bool:
+        """Nothing was learned, as far as a loss can tell: what verdicts on layers and rates need."""
+        return self.whole and self.one_loss and not self.learned
+
     def describe(self) -> str:
         return f"loss {self.start:.4g} at the start, {self.now:.4g} now"
 
 
 def progress(history: History) -> Progress | None:
     """None before there are enough losses to tell."""
-    recent, first = numbers(list(history.recent)), numbers(history.first)
+    recent, first = numbers(history.recent), numbers(history.first)
     if len(recent) < 2 * BEGINNING or len(first) < BEGINNING:
         return None
     last = recent[-min(NOW, max(BEGINNING, len(recent) // 4)) :]
     wobble = typical_wobble(last)
-    means = [part.mean for part in history.curve if part.mean is not None and part.count >= min(BEGINNING, 2)]
-    smooth = windows(recent, len(last))
     return Progress(
-        steps=history.steps - history.lost,
-        start=fmean(first[:BEGINNING]),
+        steps=history.seen - history.lost,
+        start=beginning(first, recent),
         now=fmean(last),
-        best=min([*smooth, *smoothed(means)], default=fmean(last)),
+        best=min([*windows(recent, len(last)), *(mean for _, mean in levels(history, len(last)))]),
         wobble=wobble,
         error=wobble * math.sqrt(1 / len(last) + 1 / BEGINNING),
+        whole=history.began == 0,
+        one_loss=history.facts.get("optimizers", 1) < 2,
     )
 
 
-def numbers(losses: Sequence[float]) -> list[float]:
+def beginning(first: Sequence[float], recent: Sequence[float]) -> float:
+    """Where a run began: the mean of its first losses, or the very first one, if the steps behind it made the loss burst."""
+    start = fmean(first[:BEGINNING])
+    if 0 < BURST * first[0] < start and sorted(recent)[len(recent) // 20] > BACK * first[0]:
+        return first[0]
+    return start
+
+
+def numbers(losses: Iterable[float]) -> list[float]:
     return [loss for loss in losses if abs(loss) < FAR]
 
 
 def windows(losses: Sequence[float], width: int) -> list[float]:
-    """Means of neighbouring windows."""
-    return [fmean(losses[i : i + width]) for i in range(0, len(losses) - width + 1, width)]
+    """Means of neighbouring windows, of which the last one ends with the last loss."""
+    return [fmean(losses[i : i + width]) for i in range(len(losses) % width, len(losses), width)]
 
 
-def smoothed(means: Sequence[float]) -> list[float]:
-    """Of stretches, in threes: a single one may be one lucky batch."""
-    return [median(means[i : i + 3]) for i in range(len(means) - 2)]
+def levels(history: History, width: int) -> Iterator[tuple[int, float]]:
+    """(last step, mean) of neighbouring stretches of the whole run that hold so many losses at least: of fewer, the best is a
+    lucky one."""
+    total, count = 0.0, 0
+    for part in history.curve:
+        if part.mean is not None:
+            total, count = total + part.mean * part.count, count + part.count
+        if count >= width:
+            yield part.last, total / count
+            total, count = 0.0, 0

@@ -43,7 +43,7 @@ class Scribe:
         self._ready = 0.0
         self._epochs_before = 0
         self._epoch_base: Counter[str] = Counter()
-        self._last_alike = math.nan
+        self._last_mark = math.nan
         self._thread = threading.Thread(target=self._run, name="runtrue-watch", daemon=True)
         self._thread.start()
 
@@ -131,13 +131,12 @@ class Scribe:
 
     def _remember(self, packet: Packet, losses: list[float | None]) -> None:
         history = self.history
-        history.steps = packet.first
-        history.add_losses([loss for loss in losses if loss is not None], sum(packet.seconds))
-        history.steps = packet.first + len(losses)
+        history.goes_on_at(packet.first)
+        history.add_losses([math.nan if loss is None else loss for loss in losses], sum(packet.seconds))
         self._note_batches(packet.alike())
         history.stale.extend(value > 0.5 for value in packet.stale())
         history.counts = packet.counts
-        history.rates = (history.rates + list(packet.rates))[-512:]
+        history.add_rates(packet.rates)
         history.origin = history.origin or packet.origin
         if packet.epoch is not None:
             epoch, step, numbers = packet.epoch
@@ -147,8 +146,10 @@ class Scribe:
 
     def _note_batches(self, alike: list[float]) -> None:
         for mark in alike:
-            self.history.alike = self.history.alike + 1 if mark == self._last_alike else 0
-            self._last_alike = mark
+            again = mark == self._last_mark
+            self.history.alike = self.history.alike + 1 if again else 0
+            self.history.same = self.history.same + 1 if again else 0
+            self._last_mark = mark
 
     def _read(self, sent: Sent) -> Reading:
         numbers = dict(zip(sent.names, sent.numbers(), strict=True))

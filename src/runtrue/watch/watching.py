@@ -141,6 +141,7 @@ class Watch:
         reader, notes = self._reader, self._notes
         reader.forward_ends()
         opened = reader.open
+        self._loop.counts["untold loss"] += loss is None
         seconds = notes.step(loss, self.optimizers)
         if opened is not None and opened.finished(self._loop.counts["step"], notes.steps - 1):
             notes.readings.append(reader.finish(notes.losses[-1] if self._together else None))

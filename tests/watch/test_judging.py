@@ -1,0 +1,34 @@
+"""Causes stand as they are, their symptoms as notes that name them."""
+
+from __future__ import annotations
+
+import pytest
+from watch_histories import after, noisy, read, said, severities
+
+from runtrue.findings import STAGE_OF
+from runtrue.watch.judging import SYMPTOMS, judge
+
+
+def test_the_table_names_causes() -> None:
+    assert set(SYMPTOMS) | {one for many in SYMPTOMS.values() for one in many} <= set(STAGE_OF)
+    for cause, symptoms in SYMPTOMS.items():
+        assert cause not in symptoms
+        assert not any(cause in SYMPTOMS.get(one, ()) for one in symptoms), f"{cause} explains itself"
+
+
+@pytest.mark.parametrize(("stale", "verdict"), [(False, "fault"), (True, "note")])
+def test_a_symptom_is_a_note(stale: bool, verdict: str) -> None:
+    history = after([2.0] * 300 + [50.0] * 150)
+    history.stale.extend([stale] * 200)
+    found = said(judge, history)
+    assert found["diverging"].severity == verdict
+    assert found["diverging"].explained_by == ("gradients-not-cleared" if stale else None)
+    if stale:
+        assert found["gradients-not-cleared"].explained_by is None
+
+
+def test_a_note_explains_nothing() -> None:
+    """Dead units in half of a layer do not explain a plateau while they are a note: nothing is one."""
+    history = read(after(noisy(2.3, 1200)), dead_fraction={"a": 0.6})
+    assert severities(judge, history) == {"dead-units": "warning", "plateau": "note"}
+    assert said(judge, history)["plateau"].explained_by == "dead-units"
