@@ -32,7 +32,7 @@ def record(
     if losses:
         recorder.losses(0, losses, [0.01] * len(losses))
     for step, changed in ({0: [0.1]} if rates is None else rates).items():
-        recorder.rates(step, changed)
+        recorder.rates([(step, changed)])
     for step in range(0, len(losses) if layers else 0, every):
         numbers = {(name, "std"): float(i + 1) for i, name in enumerate(layers)}
         numbers |= {(name, "signal_rms"): 0.5 for name in reversed(layers)}
