@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed: pip install runtrue[transformers]"
-)
+pytest.importorskip("transformers", reason="transformers is not installed: pip install runtrue[transformers]")
 pytest.importorskip("accelerate", reason="accelerate is not installed: pip install runtrue[transformers]")
 
+import transformers
 from test_unchanged import clean
 
 from runtrue.watch import record_of
