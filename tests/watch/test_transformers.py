@@ -22,6 +22,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries
 ROWS = 24
 
 
+@pytest.fixture(autouse=True)
+def no_library_of_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Trainer takes our folder tests/datasets for the library of that name."""
+    monkeypatch.setattr("transformers.trainer.is_datasets_available", lambda: False)
+
+
 def model() -> Any:
     torch.manual_seed(0)
     config = transformers.GPT2Config(
