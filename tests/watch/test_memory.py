@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -38,8 +39,10 @@ def tensors_of(watch: Watch) -> int:
     return found
 
 
-def test_memory_is_bounded_and_small(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(noting, "HELD", 64)
+@pytest.mark.parametrize("steps", [32, pytest.param(1000, marks=pytest.mark.slow)])
+def test_memory_is_bounded_and_small(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For `steps` steps, and three times as many behind them."""
+    monkeypatch.setattr(noting, "HELD", 16)
     torch.manual_seed(0)
     model = nn.Sequential(*[layer for _ in range(LAYERS) for layer in (nn.Linear(4, 4), nn.ReLU())])
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
@@ -59,13 +62,13 @@ def test_memory_is_bounded_and_small(tmp_path: Path, monkeypatch: Any) -> None:
     try:
         before = tracemalloc.get_traced_memory()[0]
         with runtrue.watch(model, optimizer, run=tmp_path, every=4, say=lambda _: None) as watch:
-            train(watch, 400)
+            train(watch, steps)
             early, early_tensors = tracemalloc.get_traced_memory()[0] - before, tensors_of(watch)
             tracemalloc.reset_peak()
-            train(watch, 1600)
+            train(watch, 3 * steps)
             late, peak = (size - before for size in tracemalloc.get_traced_memory())
             late_tensors = tensors_of(watch)
-            assert watch.readings == 501
+            assert watch.readings == steps + 1
     finally:
         tracemalloc.stop()
     assert late + late_tensors < MOST and peak < MOST, (late, late_tensors, peak)

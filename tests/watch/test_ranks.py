@@ -85,7 +85,8 @@ def two(how: str, run: Path) -> list[str]:
     here = Path(__file__).parent
     surroundings = {
         **os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo",
-        "PYTHONPATH": f"{Path(runtrue.__file__).parent.parent}{os.pathsep}{here}", "MASTER_PORT": str(20_000 + os.getpid() % 20_000),
+        "PYTHONPATH": f"{Path(runtrue.__file__).parent.parent}{os.pathsep}{here}",
+        "MASTER_PORT": str(20_000 + os.getpid() % 20_000),
     }  # fmt: skip
     running = [
         subprocess.Popen(

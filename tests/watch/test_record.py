@@ -14,9 +14,9 @@ import pytest
 
 from runtrue.watch import record_of
 from runtrue.watch.entries import cut
+from runtrue.watch.opening import recorder_of
 from runtrue.watch.record import FILE, Histogram, Reading, Record, Recorder, joined, stretch
 from runtrue.watch.recorder import MOST_HISTOGRAMS, MOST_RATES, MOST_READINGS, MOST_STRETCHES, Kept
-from runtrue.watch.watching import recorder_of
 
 LAYERS = [f"encoder.layers.{i}.feed_forward.dense.weight" for i in range(100)]
 WHAT = [f"number_{i}" for i in range(10)]
@@ -185,13 +185,13 @@ def test_a_run_that_is_gone_on_with_forgets_what_lay_behind(tmp_path: Path) -> N
     recorder = recorder_of(tmp_path / FILE, 50, {"model": "Net"})
     record = read_back(recorder)
     assert record.steps()[-1].last == 49 and [one.step for one in record.readings()][-1] == 45
-    assert [row["epoch"] for row in record.epochs()] == [0, 1, 2, 3] and record.rates()[0][-1][0] == 49
+    assert [row["epoch"] for row in record.epochs()] == [0, 1, 2, 3, 4] and record.rates()[0][-1][0] == 49
     assert [one["step"] for one in record.verdicts()] == [0, 20, 40] and record.histograms()[-1].step == 45
     assert record.events()[-1][:2] == (50, "resumed")
     fill(recorder, 50, 70, loss=2.0)
     record = read_back(recorder)
     assert [part.mean for part in record.steps()] == [1.0] * 50 + [2.0] * 20
-    assert [row["epoch"] for row in record.epochs()] == [0, 1, 2, 3, 4, 5] and record.meta["model"] == "Net"
+    assert [row["epoch"] for row in record.epochs()] == list(range(7)) and record.meta["model"] == "Net"
     recorder.close()
 
 

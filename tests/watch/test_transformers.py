@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed: pip install runtrue[transformers]"
-)
+pytest.importorskip("transformers", reason="transformers is not installed: pip install runtrue[transformers]")
 pytest.importorskip("accelerate", reason="accelerate is not installed: pip install runtrue[transformers]")
 
+import transformers
 from test_unchanged import clean
 
 from runtrue.watch import record_of
@@ -21,6 +20,12 @@ from runtrue.watch.transformers import Watch
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries
 
 ROWS = 24
+
+
+@pytest.fixture(autouse=True)
+def no_library_of_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Trainer takes our folder tests/datasets for the library of that name."""
+    monkeypatch.setattr("transformers.trainer.is_datasets_available", lambda: False)
 
 
 def model() -> Any:

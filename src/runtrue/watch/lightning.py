@@ -37,7 +37,8 @@ class Watch(pl.Callback):
         model: str | None = None, log: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.run, self.every, self.say, self.model, self.log = run, every, say, model, log
+        self.run, self.every, self.say, self.model = run, every, say, model
+        self._forwards = log  # the trainer puts a `log` of its own on each callback
         self.watching: Watching | None = None
         self._verdicts: tuple[Finding, ...] = ()
 
@@ -50,7 +51,7 @@ class Watch(pl.Callback):
         watched = module if self.model is None else module.get_submodule(self.model)
         self.watching = Watching(
             watched, trainer.optimizers, self._folder(trainer), self.every, self.say,
-            log=partial(self._to_loggers, trainer) if self.log else None, start=batches_so_far(trainer),
+            log=partial(self._to_loggers, trainer) if self._forwards else None, start=batches_so_far(trainer),
             together=trainer.world_size > 1, by_hand=self.model is None,
         )  # fmt: skip
 
@@ -63,8 +64,9 @@ class Watch(pl.Callback):
     def _to_loggers(self, trainer: pl.Trainer, numbers: Mapping[str, float], step: int) -> None:
         """At the step that the trainer's own numbers of now are logged at: loggers take no earlier one."""
         named = {f"runtrue/{name}": number for name, number in numbers.items()}
+        now = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step)
         for logger in trainer.loggers:
-            logger.log_metrics({**named, "runtrue/verdicts": float(self._count)}, step=trainer.global_step)
+            logger.log_metrics({**named, "runtrue/verdicts": float(self._count)}, step=now)
 
     @property
     def _count(self) -> int:

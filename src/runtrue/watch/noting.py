@@ -15,6 +15,7 @@ from runtrue.watch.packets import Packet, Sent, fetch
 
 FLUSH = 1.0  # seconds from one packet to the next: what a killed run loses at most
 HELD = 512  # steps after which a packet goes whatever the time
+READ = 16  # readings, the same
 NOTHING = torch.tensor(float("nan"))
 NO = torch.tensor(0.0)
 
@@ -76,7 +77,7 @@ class Notes:
 
     @property
     def due(self) -> bool:
-        return len(self.losses) >= HELD or time.perf_counter() - self.flushed > FLUSH
+        return len(self.losses) >= HELD or len(self.readings) >= READ or time.perf_counter() - self.flushed > FLUSH
 
     def packet(self, counts: Counter[str], epoch: tuple[int, int, dict[str, Any]] | None = None) -> Packet:
         packet = Packet(

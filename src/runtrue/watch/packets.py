@@ -24,7 +24,7 @@ def fetch(tensors: Sequence[Tensor]) -> Fetch:
     for place, tensor in enumerate(tensors):
         by_device.setdefault(tensor.device, []).append(place)
     sent = {
-        device: _sent(torch.stack([tensors[i].detach().reshape(()).to(_wide(tensors[i])) for i in places]))
+        device: _sent(torch.stack([_number(tensors[i]) for i in places]))
         for device, places in by_device.items()
     }
 
@@ -38,8 +38,12 @@ def fetch(tensors: Sequence[Tensor]) -> Fetch:
     return read
 
 
-def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.float32 if tensor.dtype != torch.float64 else torch.float64
+def _number(tensor: Tensor) -> Tensor:
+    """Shape () and float32, or float64: of most it is the tensor itself."""
+    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    if tensor.dim() == 0 and tensor.dtype == wide and not tensor.requires_grad:
+        return tensor
+    return tensor.detach().reshape(()).to(wide)
 
 
 def fetch_whole(tensor: Tensor) -> Callable[[], Tensor]:

@@ -62,6 +62,7 @@ class Reader:
         self._gauge = Gauge(self._fail)
         self._tape: Listening | None = None
         self._blind = False
+        self._names: tuple[Key, ...] = ()
         self._named: dict[int, tuple[tuple[int, ...], dict[str, nn.Parameter]]] = {}
 
     def arm(self, step: int) -> None:
@@ -117,8 +118,10 @@ class Reader:
                 self.noted("not seen", "no forward pass of the model was seen: what happens in its layers is not read")
             numbers = {**self._gauge.numbers, **opened.numbers} | ({} if loss is None else {("", "loss"): loss})
             samples = {name: fetch_whole(s) for name, s in (self._gauge.samples or {}).items()}
+            names = tuple(numbers)
+            self._names = self._names if names == self._names else names  # readings on their way share them
             sent = Sent(
-                opened.step, time.perf_counter() - self.began, tuple(numbers), fetch(list(numbers.values())), samples,
+                opened.step, time.perf_counter() - self.began, self._names, fetch(list(numbers.values())), samples,
                 facts(self.model, self.optimizers), opened.sizes,
             )  # fmt: skip
             self._gauge.end()

@@ -113,8 +113,10 @@ class Recorder:
         self.db.execute("delete from steps where last >= ?", (step,))
         for part in across:
             self._put(cut(part, step - 1))
-        for table in ("rates", "readings", "histograms", "epochs", "verdicts", "events"):
+        for table in ("rates", "readings", "histograms"):
             self.db.execute(f"delete from {table} where step >= ?", (step,))
+        for table in ("epochs", "verdicts", "events"):  # their step is a number of steps that were done
+            self.db.execute(f"delete from {table} where step > ? or ? = 0", (step, step))
         if step == 0:
             self.db.execute("delete from meta where key like '% gap'")
         self._look_up()

@@ -120,9 +120,14 @@ class Scribe:
         start = time.thread_time()
         losses = [loss if told else None for loss, told in zip(packet.losses(), packet.told, strict=True)]
         self._remember(packet, losses)
-        readings = [self._read(sent) for sent in packet.readings]
-        self._summarize(packet, losses, readings)
-        self._write(lambda: self._record(packet, losses, readings))
+        self._write(lambda: self._record(packet, losses))
+        found: dict[str, float] = {}
+        for sent in packet.readings:
+            reading = self._read(sent)
+            found = totals(reading.numbers)
+            self._write(partial(self._record_reading, sent, reading))
+        self._write(self._flush)
+        self._summarize(packet, losses, found)
         if time.monotonic() >= self._ready or packet.epoch is not None or packet.origin:
             self._safely("judging", self._judge)
             self._ready = time.monotonic() + (time.thread_time() - start) / JUDGING
@@ -166,34 +171,38 @@ class Scribe:
         self.history.facts = dict(sent.facts)
         return Reading(sent.step, sent.at, numbers)
 
-    def _summarize(self, packet: Packet, losses: list[float | None], readings: list[Reading]) -> None:
+    def _summarize(self, packet: Packet, losses: list[float | None], read: dict[str, float]) -> None:
         told = [loss for loss in losses if loss is not None]
         found = {"loss": sum(told) / len(told)} if told else {}
         if packet.seconds:
             found["seconds"] = sum(packet.seconds) / len(packet.seconds)
         if self.history.rates and self.history.rates[-1][1]:
             found["lr"] = self.history.rate
-        if readings:
-            found |= totals(readings[-1].numbers)
         if losses and self._summaries.qsize() < WAITING:
-            self._summaries.put((found, packet.first + len(losses) - 1))
+            self._summaries.put((found | read, packet.first + len(losses) - 1))
 
-    def _record(self, packet: Packet, losses: list[float | None], readings: list[Reading]) -> None:
+    def _record(self, packet: Packet, losses: list[float | None]) -> None:
         recorder = self._recorder
         if recorder is None:
             return
         recorder.losses(packet.first, losses, packet.seconds)
         recorder.rates(packet.rates)
-        for sent, reading in zip(packet.readings, readings, strict=True):
-            recorder.reading(reading)
-            if sent.samples:
-                recorder.histograms([counted(name, sent.step, take().tolist()) for name, take in sent.samples.items()])
         for event in packet.events:
             recorder.event(*event)
         if packet.epoch is not None:
             epoch, step, numbers = packet.epoch
             recorder.epoch(self._epochs_before + epoch, step, numbers)
-        recorder.flush()
+
+    def _record_reading(self, sent: Sent, reading: Reading) -> None:
+        if self._recorder is not None:
+            self._recorder.reading(reading)
+            if sent.samples:
+                found = [counted(name, sent.step, take().tolist()) for name, take in sent.samples.items()]
+                self._recorder.histograms(found)
+
+    def _flush(self) -> None:
+        if self._recorder is not None:
+            self._recorder.flush()
 
     def _judge(self) -> None:
         known = {(one.cause, one.where): one.severity for one in self.verdicts}

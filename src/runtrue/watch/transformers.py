@@ -56,8 +56,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self._handle = parts["model"].register_forward_hook(Hook(self._after_forward), with_kwargs=True)
 
     def _after_forward(self, model: Any, inputs: Any, kwargs: Mapping[str, Any], outputs: Any) -> None:
-        """Models of the library tell the loss among their outputs. If they know the number of items in the whole batch, it is this
-        part's share of the loss, else a mean of its own."""
+        """Models of the library tell the loss among their outputs. If they know the number of items in the whole batch, it is
+        this part's share of the loss, else a mean of its own."""
         found = outputs.get("loss") if isinstance(outputs, Mapping) else None
         if isinstance(found, Tensor) and found.requires_grad:
             self._losses.append(found.detach())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,18 +13,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from runtrue.findings import Finding
 from runtrue.watch.hooks import Hooks, Looked, closure_of, with_closure
-from runtrue.watch.loop import Loop, called, compiled, unwrapped
+from runtrue.watch.loop import Loop, called
 from runtrue.watch.noting import NO, Notes, mark_of
+from runtrue.watch.opening import blind, described, finish, recorder_of, tell
 from runtrue.watch.pace import Pace
 from runtrue.watch.ranks import place, ranks
 from runtrue.watch.reading import Reader
-from runtrue.watch.record import Recorder
-from runtrue.watch.scribe import Scribe, finding_as_told
+from runtrue.watch.scribe import Scribe
 from runtrue.watch.seeking import Seeker
 from runtrue.watch.voice import Voice, silent
 from runtrue.watch.witness import Sentinel, Witness, sentinels_among, witness_among
@@ -222,7 +220,6 @@ class Watch:
         """Where a closure brings the gradients, they are looked at when it has run."""
         if self._off:
             return None
-        self._reader.forward_ends()
         closure = closure_of(args, kwargs)
         if closure is None:
             self._at_step(optimizer)
@@ -233,6 +230,7 @@ class Watch:
 
     def _at_step(self, optimizer: Optimizer, from_closure: bool = False) -> None:
         """Gradients are there, and the weights are not changed yet."""
+        self._reader.forward_ends()
         self._loop.step(optimizer, from_closure)
         witness = self._reader.witnesses.get(id(optimizer)) or self._find_witnesses(optimizer)
         if witness is not None:
@@ -277,51 +275,6 @@ class Watch:
         self._voice(f"runtrue: {said}")
         self._notes.event("stopped", said)
         self._reader.forward_ends()
-
-
-def blind(notes: Notes, voice: Voice, error: Exception) -> None:
-    said = f"{type(error).__name__} while reading the layers: {error}; they are not read any more, everything else is"
-    notes.event("not seen", said)
-    voice(f"runtrue: {said}")
-
-
-def finish(hooks: Hooks, reader: Reader, notes: Notes, loop: Loop, scribe: Scribe) -> None:
-    """The last packet, and the end of the record: at `close`, or when the watch is needed by nobody any more."""
-    reader.forward_ends()
-    hooks.remove()
-    try:
-        scribe.take(notes.packet(loop.counts))
-    except Exception as error:  # noqa: BLE001 the training goes on, whatever happens here
-        scribe.say(f"runtrue: {type(error).__name__} at the end of the watching: {error}")
-    scribe.close()
-
-
-def described(model: nn.Module) -> dict[str, Any]:
-    sized = [p for p in model.parameters() if not isinstance(p, UninitializedParameter)]
-    return {
-        "model": type(unwrapped(model)).__name__,
-        "parameters": sum(p.numel() for p in sized),
-        "torch": str(torch.__version__),
-        "started": time.time(),
-        "compiled": compiled(model),
-    }
-
-
-def recorder_of(path: Path, start: int, told: Mapping[str, Any]) -> Recorder:
-    """The file of a run. What an earlier process wrote of this step and later ones is not this run's."""
-    recorder = Recorder(path)
-    recorder.forget_from(start)
-    recorder.tell(**told)
-    if start:
-        recorder.event(start, "resumed", f"the run goes on from step {start:,}")
-    recorder.flush()
-    return recorder
-
-
-def tell(say: Callable[[str], None], told: Callable[[int, Finding], None] | None, step: int, finding: Finding) -> None:
-    say(finding_as_told(step, finding))
-    if told is not None:
-        told(step, finding)
 
 
 def batches(value: Any) -> Iterator[Tensor]:
