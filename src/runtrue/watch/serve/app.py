@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -125,18 +127,34 @@ class Site:
         return Response(script(name), media_type="text/javascript", headers={"cache-control": age})
 
 
-@cache
 def script(name: str) -> str:
     if name == "vega.js":
-        return str(vega_bundle())
+        return bundle()
     place: Any = (
         resources.files("runtrue.report") if name == "page.js" else resources.files("runtrue.watch.serve") / "templates"
     )
     return str((place / name).read_text(encoding="utf-8"))
 
 
+_bundling = threading.Lock()
+
+
+def bundle() -> str:
+    """Vega in one script. Whoever asks while it is made waits for it, and nobody makes it twice."""
+    with _bundling:
+        return bundled()
+
+
+@cache
+def bundled() -> str:
+    """Made in a process of its own: it takes seconds, in which nothing else could run in this one."""
+    code = "import sys; from runtrue.report.page import vega_bundle as v; sys.stdout.buffer.write(str(v()).encode())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, start_new_session=True)
+    return done.stdout.decode() if done.returncode == 0 else str(vega_bundle())
+
+
 def warm() -> None:
     """What takes long the first time, before the first reader asks for it."""
     for name in ("live.html.j2", "runs.html.j2"):
         pages.templates().get_template(name)
-    script("vega.js")
+    bundle()
