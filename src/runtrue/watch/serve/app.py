@@ -26,6 +26,7 @@ from runtrue.watch.serve.runs import Runs
 LOOK = 0.5  # seconds from one look at the files to the next
 SHARE = 0.05
 """Of the time that one core has, how much a page that follows a run may take: the training may need the core."""
+MOST_LATE = 20.0  # seconds that a page lags behind its run, at most
 STILL = 15.0  # seconds of silence after which a word goes out: a reader that has gone is noticed by it
 MOST_COMPARED = 12
 SCRIPTS = ("page.js", "live.js", "vega.js")
@@ -38,7 +39,7 @@ class Site:
     runs: Runs
     stopping: Callable[[], bool] = lambda: False
     spent: float = 0.0
-    """Seconds that the last page took."""
+    """Seconds of one core that the last page took."""
     _names: tuple[str, ...] = ()
     _look_again: float = 0.0
     _rows: dict[str, tuple[str, pages.Row]] = field(default_factory=dict)
@@ -80,12 +81,12 @@ class Site:
         with self._lock:
             mark = self.mark(names)
             if self._last.get(names, ("",))[0] != mark:
-                start = time.perf_counter()
+                start = time.thread_time()
                 try:
                     text = make(mark)
                 except FileNotFoundError as error:
                     return PlainTextResponse(f"There is no such run below {self.runs.root}: {error}", 404)
-                self.spent = time.perf_counter() - start
+                self.spent = time.thread_time() - start
                 self._last = {**dict([*self._last.items()][-8:]), names: (mark, text)}
             return HTMLResponse(self._last[names][1])
 
@@ -112,7 +113,7 @@ class Site:
         while not self.stopping() and not await request.is_disconnected():
             mark = await run_in_threadpool(self.mark, names)
             now = time.monotonic()
-            if mark != seen and now - told >= max(1.0, self.spent / SHARE):
+            if mark != seen and now - told >= min(MOST_LATE, max(1.0, self.spent / SHARE)):
                 seen, told = mark, now
                 yield "event: changed\ndata: \n\n"
             elif now - told > STILL:
