@@ -16,7 +16,7 @@ from runtrue.report.blocks import Table
 from runtrue.report.theme import ready
 from runtrue.watch import compare, layer_maps, run_charts
 from runtrue.watch.page import content, headline, page, state
-from runtrue.watch.record import Histogram, Reading, Record, Stretch, spread, stretch
+from runtrue.watch.record import Histogram, Reading, Record, Recorder, Stretch, spread, stretch
 
 
 def charts(html: str) -> dict[str, Any]:
@@ -220,6 +220,17 @@ def test_readings_are_spread_over_the_steps(tmp_path: Path) -> None:
     assert len(list(made.readings())) == 100 == len(list(made.readings(most=100)))
 
 
+def test_shares_that_are_nothing_throughout_are_told_in_words(tmp_path: Path) -> None:
+    made = watched.record(tmp_path, [1.0] * 20)
+    recorder = Recorder(made.path)
+    for step in range(20):
+        recorder.reading(Reading(step, 0.0, {("a", "dead_fraction"): 0.0, ("a", "zero_fraction"): 0.5}))
+    recorder.close()
+    html = page(made, "run")
+    assert "0 throughout: the share of dead units." in html
+    assert "zero_fraction" in charts(html) and "dead_fraction" not in charts(html)
+
+
 # Several runs
 
 
@@ -239,8 +250,10 @@ def test_what_differs_is_told_from_the_records_and_the_settings_beside_them(tmp_
     pytest.importorskip("yaml")
     assert told["lr"] == [0.1, 0.2, None], "a link is not followed"
     assert told["git"] == ["rev-a", "rev-b", None] and told["model"] == ["Net", "Net", "Other"]
-    assert told["largest learning rate"] == [0.1, 0.1, 0.5] and told["net"] == ["resnet20", "resnet20", None]
-    assert "command" not in told and "started" not in told
+    assert told["largest learning rate"] == [0.1, 0.1, 0.5]
+    assert set(told) == {"lr", "git", "model", "largest learning rate"}, (
+        "what all know alike, or one alone knows, is left out"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "a: [", "\x00", "x" * (compare.LARGEST + 1)])

@@ -363,9 +363,8 @@ def test_a_page_follows_a_training_in_another_process(server: Any, tmp_path: Pat
         seen.page.evaluate("window.mark = document.querySelector('[data-name=loss] .plot'); mark.same = true")
         steps = "Number(document.querySelector('.stats dd').textContent.replace(',', ''))"
         before = seen.page.evaluate(steps)
-        seen.until(
-            "Number(window.mark.dataset.exchanged || 0) >= 2 && document.querySelector('[data-name=accuracy-by-epoch] svg')"
-        )
+        accuracy = "document.querySelector('[data-name=accuracy-by-epoch] svg') !== null"
+        seen.until(f"Number(window.mark.dataset.exchanged || 0) >= 2 && {accuracy}", 180)
         assert seen.page.evaluate(steps) > before
         assert seen.page.evaluate("document.querySelector('[data-name=loss] .plot').same"), "the chart itself stayed"
         drawn = "Math.max(...window.mark.made.view.data('rows').map(row => row.step))"

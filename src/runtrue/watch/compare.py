@@ -16,8 +16,8 @@ from runtrue.watch.record import Record, Stretch
 
 SETTINGS, FACTS = "config.yaml", "run.json"
 LARGEST = 2**20  # bytes of a file of settings that are read
-UNTOLD = ("started", "ended", "schema", "skipped", "command", "seconds", "pace")
-"""Keys that differ between any two runs, or say nothing of what was asked for."""
+UNTOLD = ("started", "ended", "finished", "status", "last", "schema", "skipped", "command", "seconds", "pace")
+"""Keys that differ between any two runs, or that tell what came of it and not what was asked for."""
 EPOCHS = {
     "val_accuracy": "Validation accuracy by epoch (N3.3).", "val_loss": "Validation loss by epoch.",
     "train_accuracy": "Training accuracy by epoch.", "train_loss": "Training loss by epoch.",
@@ -72,10 +72,8 @@ def causes_of(verdicts: Sequence[Mapping[str, Any]], kind: str) -> str | Tag:
 def settings(record: Record) -> dict[str, Any]:
     """By dotted key: what the record knows, and what `runtrue train` wrote beside it."""
     known = {key: value for key, value in record.meta.items() if key not in UNTOLD}
-    groups = record.rates()
-    for part, changes in groups.items():
-        name = f"largest learning rate{f' of group {part}' if len(groups) > 1 else ''}"
-        known[name] = max((rate for _, rate in changes if run_charts.finite(rate)), default=None)
+    rates = [rate for changes in record.rates().values() for _, rate in changes if run_charts.finite(rate)]
+    known["largest learning rate"] = max(rates, default=None)
     folder = record.path.parent
     return known | flat(facts_of(folder / FACTS)) | flat(settings_of(folder / SETTINGS))
 
@@ -121,11 +119,12 @@ def flat(value: Any, within: str = "") -> dict[str, Any]:
 
 
 def differences(found: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    """What two runs that know it know differently. What one run alone tells of itself is no difference."""
     keys = dict.fromkeys(key for one in found.values() for key in one)
     rows = [
         [key, *(cell(one.get(key)) for one in found.values())]
         for key in keys
-        if len({repr(one.get(key)) for one in found.values()}) > 1
+        if len({repr(one[key]) for one in found.values() if one.get(key) is not None}) > 1
     ]
     if not rows:
         return [Prose("Nothing that is known of these runs differs: neither the records nor the settings beside them.")]

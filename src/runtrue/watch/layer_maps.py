@@ -154,6 +154,7 @@ def over_depth(by_layer: Mapping[str, Sequence[Histogram]], step: int, most: int
         return None
     names = short_names(layer_names([{"layer": one.layer} for one in shown]))
     spec = histograms_by_layer([{**edges(one), "layer": name} for one, name in zip(shown, names)], title="output")
+    spec["spec"]["encoding"]["x"]["axis"] = {"tickCount": 3, "grid": False, "labelExpr": NUMBERS["labelExpr"]}
     spec["facet"]["header"] = {"labelLimit": spec["spec"]["width"]}
     widths = [one.high - one.low for one in shown if one.high > one.low]
     if widths and max(widths) > UNALIKE * min(widths):

@@ -279,15 +279,24 @@ def layer_section(record: Record) -> Section | None:
 
 
 def layer_figures(readings: Sequence[Reading], last: int) -> list[Block]:
-    at_steps = [one.step for one in readings]
-    found: list[Block] = [Prose(f"Read at {count(len(at_steps), 'step')}, {read_gap(at_steps)}.")] if at_steps else []
+    if not readings:
+        return []
+    told = [f"Read at {count(len(readings), 'step')}, {read_gap([one.step for one in readings])}."]
+    found: list[Block] = []
+    none: list[str] = []
     for what, title, share in MAPS:
         spec = layer_maps.layer_map(readings, what, title, last, share=share)
-        if spec is not None:
-            rows = spec["datasets"]["rows"]
-            caption = f"{title[0].upper()}{title[1:]}, layer by layer, over the steps.{oddities(rows, share)}"
-            found.append(Chart(spec, caption, f"a map of the {title} of {count(len(rows), 'layer')}", what))
-    return found if len(found) > 1 else []
+        if spec is None:
+            continue
+        rows = spec["datasets"]["rows"]
+        if share and not any(x for row in rows for x in row["value"]):
+            none.append(title)
+            continue
+        caption = f"{title[0].upper()}{title[1:]}, layer by layer, over the steps.{oddities(rows, share)}"
+        found.append(Chart(spec, caption, f"a map of the {title} of {count(len(rows), 'layer')}", what))
+    if none:
+        told.append(f"0 throughout: the {', the '.join(none)}.")
+    return [Prose(" ".join(told)), *found] if found or none else []
 
 
 def read_gap(steps: Sequence[int]) -> str:

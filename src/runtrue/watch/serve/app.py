@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +26,7 @@ from runtrue.watch.serve.runs import Runs
 LOOK = 0.5  # seconds from one look at the files to the next
 SHARE = 0.05
 """Of the time that one core has, how much a page that follows a run may take: the training may need the core."""
+MOST_LATE = 20.0  # seconds that a page lags behind its run, at most
 STILL = 15.0  # seconds of silence after which a word goes out: a reader that has gone is noticed by it
 MOST_COMPARED = 12
 SCRIPTS = ("page.js", "live.js", "vega.js")
@@ -36,7 +39,7 @@ class Site:
     runs: Runs
     stopping: Callable[[], bool] = lambda: False
     spent: float = 0.0
-    """Seconds that the last page took."""
+    """Seconds of one core that the last page took."""
     _names: tuple[str, ...] = ()
     _look_again: float = 0.0
     _rows: dict[str, tuple[str, pages.Row]] = field(default_factory=dict)
@@ -78,12 +81,12 @@ class Site:
         with self._lock:
             mark = self.mark(names)
             if self._last.get(names, ("",))[0] != mark:
-                start = time.perf_counter()
+                start = time.thread_time()
                 try:
                     text = make(mark)
                 except FileNotFoundError as error:
                     return PlainTextResponse(f"There is no such run below {self.runs.root}: {error}", 404)
-                self.spent = time.perf_counter() - start
+                self.spent = time.thread_time() - start
                 self._last = {**dict([*self._last.items()][-8:]), names: (mark, text)}
             return HTMLResponse(self._last[names][1])
 
@@ -110,7 +113,7 @@ class Site:
         while not self.stopping() and not await request.is_disconnected():
             mark = await run_in_threadpool(self.mark, names)
             now = time.monotonic()
-            if mark != seen and now - told >= max(1.0, self.spent / SHARE):
+            if mark != seen and now - told >= min(MOST_LATE, max(1.0, self.spent / SHARE)):
                 seen, told = mark, now
                 yield "event: changed\ndata: \n\n"
             elif now - told > STILL:
@@ -125,18 +128,34 @@ class Site:
         return Response(script(name), media_type="text/javascript", headers={"cache-control": age})
 
 
-@cache
 def script(name: str) -> str:
     if name == "vega.js":
-        return str(vega_bundle())
+        return bundle()
     place: Any = (
         resources.files("runtrue.report") if name == "page.js" else resources.files("runtrue.watch.serve") / "templates"
     )
     return str((place / name).read_text(encoding="utf-8"))
 
 
+_bundling = threading.Lock()
+
+
+def bundle() -> str:
+    """Vega in one script. Whoever asks while it is made waits for it, and nobody makes it twice."""
+    with _bundling:
+        return bundled()
+
+
+@cache
+def bundled() -> str:
+    """Made in a process of its own: it takes seconds, in which nothing else could run in this one."""
+    code = "import sys; from runtrue.report.page import vega_bundle as v; sys.stdout.buffer.write(str(v()).encode())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, start_new_session=True)
+    return done.stdout.decode() if done.returncode == 0 else str(vega_bundle())
+
+
 def warm() -> None:
     """What takes long the first time, before the first reader asks for it."""
     for name in ("live.html.j2", "runs.html.j2"):
         pages.templates().get_template(name)
-    script("vega.js")
+    bundle()
