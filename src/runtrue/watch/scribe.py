@@ -14,7 +14,7 @@ from typing import Any
 
 from runtrue.findings import Finding
 from runtrue.watch.history import History
-from runtrue.watch.judging import judge
+from runtrue.watch.judging import GRAVITY, judge
 from runtrue.watch.packets import Packet, Sent
 from runtrue.watch.ranks import Ranks
 from runtrue.watch.record import Histogram, Reading, Recorder
@@ -154,10 +154,9 @@ class Scribe:
         recorder.flush()
 
     def _judge(self, final: bool = False) -> None:
-        known = {(one.cause, one.where): one.severity for one in self.verdicts}
+        known = {(one.cause, one.where): GRAVITY[one.severity] for one in self.verdicts}
         for finding in judge(self.history):
-            before = known.get((finding.cause, finding.where))
-            if before == finding.severity or before == "fault":
+            if GRAVITY[finding.severity] <= known.get((finding.cause, finding.where), -1):
                 continue
             self.verdicts.append(finding)
             if self._recorder is not None:
