@@ -296,7 +296,7 @@ def on_purpose() -> list[Plan]:
              told=False, least=0.95),
         plan("one batch, no evaluation", net.mlp, adam(), first_64, batch=64, steps=600, per_epoch=100,
              evaluated=False, least=0.95),
-        plan("converged, goes on", net.mlp, sgd(0.1, 0.9), first_64, batch=16, steps=2000, per_epoch=50, least=0.95,
+        plan("converged, goes on", net.mlp, sgd(0.02, 0.9), first_64, batch=16, steps=2000, per_epoch=50, least=0.95,
              right=("overfitting",)),
         plan("converged, goes on, noisy", lambda: net.mlp(dropout=0.2), adam(), lambda: flat().first(500),
              steps=2000, least=0.9, right=("overfitting",)),
@@ -483,6 +483,11 @@ def unusual() -> list[Plan]:
         Plan("policy gradient", policy, 0.8),
         Plan("temporal differences, the loss rises", differences, 0.5),
         Plan("contrastive", contrastive, 0.5),
+        Plan("rewards found late", lambda seen, seed: differences(seen, seed, found=400), 0.5),
+        Plan("a second loss from step 300 on", second_loss, 0.6),
+        plan("three classes first, then ten", net.mlp, adam(), at_step=three_first, steps=800, right=("overfitting",)),
+        Plan("labels by a teacher in each step", taught, 0.6),
+        Plan("a language model tuned gently", gently, 0.3),
     ]
 
 
@@ -563,17 +568,87 @@ def policy(seen: Seen, seed: int) -> float:
     return won
 
 
-def differences(seen: Seen, seed: int) -> float:
-    """Q-learning on a corridor of 12 places with the reward at its end: values, and the loss with them, rise from 0."""
+def three_first(step: int, model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A curriculum: the loss leaps up when the other classes come."""
+    keep = (y < 3) if step < 400 else (y >= 0)
+    return x[keep], y[keep]
+
+
+def second_loss(seen: Seen, seed: int) -> float:
+    """A second term with a large weight comes in late: the loss leaps far above its first value, and the network learns both."""
+    model = net.mlp()
+    optimizer = Adam(model.parameters(), 1e-3)
+    steps = 0
+
+    def act(step: int, x: Tensor, y: Tensor) -> None:
+        nonlocal steps
+        steps += 1
+        outputs = model(x)
+        loss = F.cross_entropy(outputs, y) + (steps > 300) * 60 * (outputs.logsumexp(1) - 5).square().mean().sqrt()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seen.step(loss)
+
+    return stepped(seen, seed, model, optimizer, act, steps=800)
+
+
+def taught(seen: Seen, seed: int) -> float:
+    """The network's own guesses on other images are labels: a pass without gradients in each step, in training mode."""
+    model = net.mlp(dropout=0.2)
+    optimizer = Adam(model.parameters(), 1e-3)
+    others = shuffled(flat(), 64, seed + 1)
+    right = []
+
+    def act(step: int, x: Tensor, y: Tensor) -> None:
+        other = next(others)[0]
+        with torch.no_grad():
+            guess = model(other).softmax(1)
+        loss = F.cross_entropy(model(x), y) + 0.1 * F.cross_entropy(model(other), guess)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seen.step(loss)
+        right.append(1.0)
+        if len(right) % 50 == 0:
+            seen.epoch(val_loss=float(loss))
+
+    return stepped(seen, seed, model, optimizer, act)
+
+
+def gently(seen: Seen, seed: int) -> float:
+    """Trained already, and now with a rate a hundred times lower: the loss falls by a few hundredths."""
+    model = net.Writer("gru")
+    accuracy = 0.0
+    for rate, steps in ((3e-3, 300), (3e-5, 500)):
+        optimizer = AdamW(model.parameters(), rate)
+        if rate < 1e-3:
+            seen.watch(model, optimizer)
+        for _, (x, y) in zip(range(steps), lines(seed=seed)):
+            outputs = model(x)
+            loss = F.cross_entropy(outputs.flatten(0, 1), y.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if rate < 1e-3:
+                seen.step(loss)
+            accuracy = 0.95 * accuracy + 0.05 * float((outputs.argmax(-1) == y).float().mean())
+    seen.close()
+    return accuracy
+
+
+def differences(seen: Seen, seed: int, found: int = 0) -> float:
+    """Q-learning on a corridor of 12 places with the reward at its end: values, and the loss with them, rise from 0. found: the
+    step from which the reward is found at all."""
     model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 2))
     optimizer, gamma = Adam(model.parameters(), 2e-3), 0.95
     seen.watch(model, optimizer)
-    for _ in range(1500):
+    for step in range(1500 + found):
         place, action = torch.randint(11, (32,)), torch.randint(2, (32,))
         after = (place + 2 * action - 1).clamp(min=0)
         ends = after == 11
         with torch.no_grad():
-            goal = 10.0 * ends + gamma * model(F.one_hot(after, 12).float()).max(1).values * ~ends
+            goal = 10.0 * (step >= found) * ends + gamma * model(F.one_hot(after, 12).float()).max(1).values * ~ends
         now = model(F.one_hot(place, 12).float()).gather(1, action[:, None])[:, 0]
         loss = F.mse_loss(now, goal)
         optimizer.zero_grad()

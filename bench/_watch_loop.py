@@ -49,8 +49,8 @@ class Seen:
     sizes: list[dict[str, int]] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
 
-    def watch(self, model: nn.Module, *optimizers: Optimizer) -> Watch:
-        watch = runtrue.watch(model, optimizers, every=self.every, say=_silent)
+    def watch(self, model: nn.Module, *optimizers: Optimizer, start: int = 0) -> Watch:
+        watch = runtrue.watch(model, optimizers, every=self.every, say=_silent, start=start)
         kept: list[Packet] = []
         watch._scribe._take_in = lambda packet: kept.append(held(packet))  # type: ignore[method-assign]
         self.packets.append(kept)

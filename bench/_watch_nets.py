@@ -139,7 +139,7 @@ class Undone(nn.Module):
 
 
 class Fragile(nn.Module):
-    """log of 0, a division by 0, or a square root of 0, whose slope is infinite; switched on by `armed`."""
+    """log of 0, a division by 0, or a root of 0, whose slope is infinite; switched on by `armed`."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()
@@ -152,6 +152,4 @@ class Fragile(nn.Module):
             return torch.log(x)
         if self.fault == "division":
             return x / (x.sum(1, keepdim=True) - x.sum(1, keepdim=True))
-        if self.fault == "sqrt":
-            return torch.sqrt(x)
-        return x / x.norm(dim=1, keepdim=True) * (x - x).norm(dim=1, keepdim=True)
+        return torch.sqrt(x * x) if self.fault == "sqrt" else x.abs().pow(0.5)

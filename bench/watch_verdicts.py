@@ -26,7 +26,7 @@ from _watch_healthy import Plan, healthy
 from _watch_loop import Seen
 from _watch_sick import Sick, sick_runs
 from runtrue.findings import Finding
-from runtrue.watch.judging import judge
+from runtrue.watch.judging import GRAVITY, judge
 from runtrue.watch.packets import Packet
 from runtrue.watch.scribe import Scribe, nothing
 
@@ -65,13 +65,13 @@ def told(found: Taken) -> list[tuple[int, Finding]]:
     for packets, sizes in zip(found.packets, found.sizes, strict=True):
         scribe = Scribe(None, nothing, nothing, sizes)
         scribe._judge = nothing  # type: ignore[method-assign]
-        known: dict[tuple[str, str], str] = {}
+        known: dict[tuple[str, str], int] = {}
         for packet in packets:
             scribe._take_in(packet)
             for finding in judge(scribe.history):
                 key = finding.cause, finding.where
-                if known.get(key) not in (finding.severity, "fault"):
-                    known[key] = finding.severity
+                if GRAVITY[finding.severity] > known.get(key, -1):
+                    known[key] = GRAVITY[finding.severity]
                     said.append((scribe.history.steps, finding))
         scribe.close()
     return sorted(said, key=lambda pair: pair[0])
@@ -118,7 +118,7 @@ def judged_sick(plans: list[Sick], runs: list[Taken]) -> dict[str, Any]:
     rows, by_kind = [], {one.kind: Counter[str]() for one in plans}
     for run in (r for r in runs if r.sick and r.name in by_name):
         one, said = by_name[run.name], told(run)
-        hits = [(step, f) for step, f in said if right(f, one) and f.severity != "note"]
+        hits = [(step, f) for step, f in said if right(f, one) and (f.severity != "note" or one.noted)]
         first = next(iter(hits), None)
         other = [(s, f) for s, f in said if f.severity != "note" and not right(f, one)]
         by_kind[one.kind].update(
@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="show notes and right warnings of healthy runs too")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # of networks that are dying, a hundred times slower without
     plans = [one for one in healthy() if options.only != "sick" and options.name in one.name]
     ill = [one for one in sick_runs() if options.only != "healthy" and options.name in named(one)]
     if options.judge:

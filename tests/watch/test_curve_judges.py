@@ -6,11 +6,11 @@ import math
 import random
 
 import pytest
-from watch_histories import after, epochs, falling, noisy, said, severities
+from watch_histories import after, epochs, falling, noisy, read, said, severities
 
 from runtrue.watch import curve_judges as judges
 from runtrue.watch.curve_judges import judge_curve
-from runtrue.watch.history import RECENT
+from runtrue.watch.history import RECENT, History
 
 NAN = math.nan
 CONVERGED = noisy(falling(), 2000)
@@ -58,12 +58,16 @@ class TestLost:
         assert not said(judge_curve, history)
 
 
-class TestDiverging:
-    LIMIT = judges.FAR_ABOVE
+def moved(history: History, change: float = 0.2, grows: float = 1.0) -> History:
+    """Readings of a weight that a step changes by so much, and that has grown so many times."""
+    sizes = [1.0] * 4 + [grows] * 4
+    return read(history, update_ratio={"a": change}, grad_mean={"a": 0.0}, weight_norm={"a": sizes})
 
+
+class TestDiverging:
     @pytest.mark.parametrize(("times", "steps", "noticed"), [(3.1, 100, True), (2.9, 100, False), (3.1, 90, False)])
     def test_limits(self, times: float, steps: int, noticed: bool) -> None:
-        found = said(judge_curve, after([2.0] * 300 + [2.0 * times] * steps))
+        found = said(judge_curve, moved(after([2.0] * 300 + [2.0 * times] * steps)))
         assert ("diverging" in found) is noticed
         if noticed:
             one = found["diverging"]
@@ -71,7 +75,25 @@ class TestDiverging:
             assert 290 <= one.evidence["leapt"] <= 340 and "lower the rate (0.1) by ten" in one.message
 
     def test_one_that_learned_first(self) -> None:
-        assert severities(judge_curve, after(noisy(falling(), 600) + [50.0] * 150)) == {"diverging": "fault"}
+        assert severities(judge_curve, moved(after(noisy(falling(), 600) + [50.0] * 150))) == {"diverging": "fault"}
+
+    @pytest.mark.parametrize(
+        ("change", "grows", "severity"), [(0.11, 1.0, "fault"), (0.01, 3.1, "fault"), (0.09, 2.9, "note")]
+    )
+    def test_the_weights_tell_whether_the_steps_were_it(self, change: float, grows: float, severity: str) -> None:
+        """A loss that leaps while the weights do not: rewards are found, another term or harder data came."""
+        history = moved(after([2.0] * 300 + [20.0] * 150), change, grows)
+        assert severities(judge_curve, history) == {"diverging": severity}
+
+    def test_without_readings_it_is_a_suspicion(self) -> None:
+        assert severities(judge_curve, after([2.0] * 300 + [20.0] * 150)) == {"diverging": "warning"}
+
+    def test_all_that_was_learned_is_lost_again(self) -> None:
+        found = said(judge_curve, moved(after(noisy(falling(), 600) + noisy(2.3, 150, noise=0.01))))["diverging"]
+        assert (
+            found.severity == "warning" and "at best" in found.message and "above 0.95 times its start" in found.message
+        )
+        assert not said(judge_curve, moved(after(noisy(falling(), 600) + noisy(1.9, 150, noise=0.01))))
 
     def test_a_slow_rise_may_be_what_the_loss_is_made_of(self) -> None:
         slow = noisy(lambda i: 0.5 + i / 100, 1000)
@@ -122,6 +144,7 @@ class TestSpike:
         assert not said(judge_curve, after(self.run(1.0, level=0.05)))  # below half of the start: no harm
         assert not said(judge_curve, after(self.run(5.0, behind=8)))  # not back yet
         assert not said(judge_curve, after(self.run(5.0, width=15)))  # no spike
+        assert not said(judge_curve, after(self.run(5.0)[:-60] + noisy(0.9, 60)))  # harder data came, and stayed
 
     def test_the_beginning_of_a_run_is_none(self) -> None:
         assert not said(judge_curve, after([2.3, 2.2, 2.0, *noisy(0.05, 270)]))
@@ -136,12 +159,21 @@ class TestSpike:
 class TestStandstill:
     def test_limits(self) -> None:
         found = said(judge_curve, after(noisy(2.3, 1000)))["plateau"]
-        assert found.severity == "warning" and "in 1000 steps it has not fallen" in found.message
+        assert found.severity == "warning" and "it has not moved for 1000 steps" in found.message
         assert not said(judge_curve, after(noisy(2.3, 980)))
 
     def test_what_has_learned_or_is_learning_is_healthy(self) -> None:
         assert not said(judge_curve, after(CONVERGED))
         assert not said(judge_curve, after(noisy(lambda i: 2.3 - i / 20_000, 1500, noise=0.01)))  # slow, and sure
+
+    def test_a_small_fall_at_the_start(self) -> None:
+        """To the best constant guess, if the accuracies are low; else what was left to learn."""
+        losses = noisy(2.36, 20, noise=0.005) + noisy(2.3, 1280, noise=0.005)
+        assert not said(judge_curve, after(losses))
+        low, high = ([accuracy] * 20 for accuracy in (0.1, 0.9))
+        assert severities(judge_curve, epochs(after(losses), train_accuracy=low)) == {"plateau": "warning"}
+        assert not said(judge_curve, epochs(after(losses), train_accuracy=high))
+        assert not said(judge_curve, after(noisy(2.3, 20, noise=0.005) + noisy(2.36, 1280, noise=0.005)))
 
     def test_a_run_that_is_gone_on_with_has_learned_before(self) -> None:
         assert not said(judge_curve, after(noisy(0.02, 1500), began=8000))

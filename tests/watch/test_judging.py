@@ -19,12 +19,24 @@ def test_the_table_names_causes() -> None:
 @pytest.mark.parametrize(("stale", "verdict"), [(False, "fault"), (True, "note")])
 def test_a_symptom_is_a_note(stale: bool, verdict: str) -> None:
     history = after([2.0] * 300 + [50.0] * 150)
+    read(history, update_ratio={"a": 1.0}, grad_mean={"a": 0.0}, weight_norm={"a": 1.0})
     history.stale.extend([stale] * 200)
     found = said(judge, history)
     assert found["diverging"].severity == verdict
     assert found["diverging"].explained_by == ("gradients-not-cleared" if stale else None)
     if stale:
         assert found["gradients-not-cleared"].explained_by is None
+
+
+def test_the_gravest_cause_is_believed_and_none_that_is_less_grave_than_its_symptom() -> None:
+    gradients = {"a.weight": 1e-9, "b.weight": 0.1, "c.weight": 1.0}
+    history = read(
+        after(noisy(2.3, 1200)), dead_fraction={"a": 0.6}, grad_norm=gradients, weight_norm=dict.fromkeys(gradients, 1.0),
+        grad_mean=gradients, update_ratio=gradients,
+    )  # fmt: skip
+    found = said(judge, history)
+    assert found["vanishing-gradient"].severity == "fault" and found["vanishing-gradient"].explained_by is None
+    assert found["dead-units"].severity == "warning" and found["plateau"].explained_by == "vanishing-gradient"
 
 
 def test_a_note_explains_nothing() -> None:

@@ -73,7 +73,7 @@ class TestMode:
 class TestEvaluation:
     def run(self, free: int = 5, steps: int = 50, told: str = "val_loss", **counts: int) -> History:
         history = epochs(loop(by_mode=["norm"]), **{told: [1.0, 0.5]})
-        one = {"gradient, training": steps, "free, training": free} | {
+        one = {"step": steps, "gradient, training": steps, "free, training": free} | {
             k.replace("_", ", "): v for k, v in counts.items()
         }
         history.epoch_counts = [Counter(one)] * 2

@@ -50,8 +50,14 @@ def test_noise_alone_never_learns() -> None:
 
 
 def test_what_was_learned_once_counts() -> None:
-    found = of(noisy(falling(), 600) + [5.0] * 300)
-    assert found.fell < 0 and found.best < 0.4 and found.learned and not found.stuck
+    found = of(noisy(falling(), 600) + [1.9] * 300)
+    assert found.best < 0.4 and found.learned and not found.stuck and not found.forgot
+
+
+def test_what_was_learned_and_lost_again_does_not() -> None:
+    found = of(noisy(falling(), 600) + [2.2] * 300)
+    assert found.learned and found.forgot and found.stuck
+    assert not of(noisy(falling(2.3, 1.3), 600) + [2.3] * 300).forgot  # it had not learned much
 
 
 def test_a_burst_in_the_first_steps_is_not_where_a_run_began() -> None:

@@ -2,7 +2,8 @@
 
 A verdict waits until it holds: healthy curves spike, stand still for a while, and end on a plateau; and not every loss is one
 that has to fall: two networks that play against each other, or rewards, make losses that rise while all is well. So only a loss
-that is no number, or that leapt far above where it began, is a fault; the rest is a warning, or a note.
+that is no number, or that leapt far above where it began while the weights were thrown about, is a fault; the rest is a warning,
+or a note.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from statistics import fmean, median
 
 from runtrue.findings import Finding
 from runtrue.watch.history import RECENT, History
-from runtrue.watch.progress import NOW, SIGMAS, Progress, levels, numbers, progress, windows
+from runtrue.watch.layer_judges import thrown
+from runtrue.watch.progress import BACK_AGAIN, HALF, LEARNED, NOW, SIGMAS, Progress, levels, numbers, progress, windows
 
 LOST = 3  # losses that are no numbers, in a row at the end: one may be a batch that a scaler skips
 FAR_ABOVE = 3.0
@@ -36,6 +38,7 @@ SPIKE_STEPS, ALONE, SIZE = 10, 1 / 3, 0.5
 tail), and it stands above this share of the loss at the start (or it does no harm)."""
 SPIKE_WINDOW = 4 * NOW
 STANDSTILL = 1000  # steps without any fall after which nothing was learned: transformers wait for some hundreds
+LOW = 0.5  # an accuracy of a network that has learned little
 LEVEL = 0.02
 """Share of its level within which a loss stands still, if its own noise does not explain more."""
 SWINGS = -0.6
@@ -121,25 +124,29 @@ def diverging(history: History, found: Progress) -> Iterator[Finding]:
         return
     half = HOLDS // 2
     low, back = sorted(recent)[HOLDS // 20], median(recent[half:]) < COMES_BACK * median(recent[:half])
-    if low <= FAR_ABOVE * found.start or back:
+    far, forgot = low > FAR_ABOVE * found.start, found.forgot and low > BACK_AGAIN * found.start
+    if back or not (far or forgot):
         return
-    at = leapt(history, found.start)
+    near, limit = (NEAR, FAR_ABOVE) if far else ((HALF + BACK_AGAIN) / 2, BACK_AGAIN)
+    at, moved = leapt(history, near * found.start, limit * found.start), thrown(history)
     how = "rose slowly" if at is None else f"leapt up around step {at}"
+    sure = far and at is not None and bool(moved)
     yield Finding(
-        "diverging", "warning" if at is None else "fault", "the loss",
-        f"{found.describe()}: it {how} and has stood more than {FAR_ABOVE:g} times above its start for {HOLDS} steps. "
-        + ("If this loss is one that should fall, the" if at is None else "The")
+        "diverging", "fault" if sure else "note" if moved is False else "warning", "the loss",
+        f"{found.describe()}, {found.best:.4g} at best: it {how} and has "
+        f"stood above {limit:g} times its start for {HOLDS} steps. "
+        + ("The" if sure else "If this loss is one that should fall, and neither the data nor its terms changed, the")
         + f" steps are too long for this network: lower the rate ({history.rate:.3g}) by ten.",
-        {"start": found.start, "now": found.now, "limit": FAR_ABOVE * found.start, "leapt": at, **rate(history)},
+        {"start": found.start, "now": found.now, "limit": limit * found.start, "leapt": at, **rate(history)},
     )  # fmt: skip
 
 
-def leapt(history: History, start: float) -> int | None:
-    """The step around which the loss left the level of its start for good, if it did so at once."""
+def leapt(history: History, near: float, limit: float) -> int | None:
+    """The step around which the loss rose from a level for good, and above the limit, if it did so at once."""
     parts = list(levels(history, LEAP))
-    near = max((i for i, (_, mean) in enumerate(parts) if mean <= NEAR * start), default=-1)
-    after = [mean for _, mean in parts[near + 1 : near + 3]]
-    return parts[near + 1][0] if after and max(after) > FAR_ABOVE * start else None
+    last = max((i for i, (_, mean) in enumerate(parts) if mean <= near), default=-1)
+    after = [mean for _, mean in parts[last + 1 : last + 3]]
+    return parts[last + 1][0] if after and max(after) > limit else None
 
 
 def spiked(history: History, found: Progress) -> Iterator[Finding]:
@@ -155,7 +162,8 @@ def spiked(history: History, found: Progress) -> Iterator[Finding]:
         return
     highest, others = max(part), part[: high[0]] + part[high[0] + SPIKE_STEPS :]
     alone = max(others) - level < ALONE * (highest - level)
-    if high[-1] - high[0] < SPIKE_STEPS and alone and highest > SIZE * abs(found.start):
+    came_back = median(part[high[0] + SPIKE_STEPS :]) <= NEAR * median(part[: high[0]]) + spread
+    if high[-1] - high[0] < SPIKE_STEPS and alone and came_back and highest > SIZE * abs(found.start):
         step = history.steps - SPIKE_WINDOW + high[0]
         yield Finding(
             "loss-spike", "warning", "the loss",
@@ -167,18 +175,22 @@ def spiked(history: History, found: Progress) -> Iterator[Finding]:
 
 def stands_still(history: History, found: Progress) -> Iterator[Finding]:
     """Nothing was learned at all: a curve that fell and then went flat has converged, and is healthy. One that wanders about
-    belongs to a game or to rewards, and one of both signs has no level."""
+    belongs to a game or to rewards, and one of both signs has no level. Where low accuracies are told, a small fall at the start is
+    that to the best constant guess; else it may be all that was left to learn."""
     recent = numbers(history.recent)
-    if found.steps < STANDSTILL or not found.stuck or abs(found.fell) > SIGMAS * found.error or min(recent) < 0:
+    if found.steps < STANDSTILL or not found.stuck or found.fell < -SIGMAS * found.error or min(recent) < 0:
+        return
+    if found.falls and not (history.epochs and history.epochs[-1].get("train_accuracy", 1.0) < LOW):
         return
     means = windows(recent, NOW)
-    room = max(SIGMAS * found.wobble / math.sqrt(NOW), LEVEL * median(means))
-    if max(means) - min(means) > 2 * room:
+    room, half = max(SIGMAS * found.wobble / math.sqrt(NOW), LEVEL * median(means)), len(means) // 2
+    still_falls = fmean(means[:half]) - fmean(means[half:]) > SIGMAS * found.wobble * math.sqrt(2 / (half * NOW))
+    if max(means) - min(means) > 2 * room or still_falls:
         return
     yield Finding(
         "plateau", "warning", "the loss",
-        f"{found.describe()}: in {found.steps} steps it has not fallen by more than chance explains "
-        f"({SIGMAS * found.error:.2g}). Run `runtrue check` on this task: it says why a network does not start to learn.",
+        f"{found.describe()}: it has not moved for {len(recent)} steps, and has not fallen by more than chance explains "
+        f"({SIGMAS * found.error:.2g}) or {LEARNED:.0%}. Run `runtrue check` on this task: it says why a network does not start to learn.",
         {"start": found.start, "now": found.now, "steps": found.steps, "error": found.error, **rate(history)},
     )  # fmt: skip
 

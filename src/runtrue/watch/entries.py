@@ -29,7 +29,7 @@ class Stretch(NamedTuple):
 
     first: int
     last: int
-    count: int
+    count: int  # type: ignore[assignment]  # tuple.count is not used of a row
     mean: float | None
     low: float | None
     high: float | None

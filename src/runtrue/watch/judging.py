@@ -35,12 +35,23 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     "diverging": ("loss-spike", "oscillating", "plateau", "underfitting"),
 }
 """What a cause brings about, in the order in which causes are believed: a symptom is a note that names its cause."""
+GRAVITY = {"note": 0, "warning": 1, "fault": 2}
 
 
 def judge(history: History) -> Iterator[Finding]:
-    """What can be said now. The same is said again as long as it holds: who tells it tells it once."""
+    """What can be said now, causes before their symptoms. The same is said again as long as it holds: who tells it tells it once."""
     found = [*judge_loop(history), *judge_curve(history), *judge_epochs(history), *judge_layers(history)]
-    causes = [cause for cause in SYMPTOMS if any(one.cause == cause and one.severity != "note" for one in found)]
-    for one in found:
-        why = next((cause for cause in causes if one.cause in SYMPTOMS[cause] and cause != one.cause), None)
-        yield one if why is None else one.having(severity="note", explained_by=why)
+    whys = [explained(one, found) for one in found]
+    yield from (one for one, why in zip(found, whys) if why is None)
+    yield from (one.having(severity="note", explained_by=why) for one, why in zip(found, whys) if why is not None)
+
+
+def explained(symptom: Finding, found: list[Finding]) -> str | None:
+    """The cause that brought it about: the gravest, and no less grave than the symptom itself. A note explains nothing."""
+    known = [
+        (cause, max(GRAVITY[one.severity] for one in found if one.cause == cause))
+        for cause, symptoms in SYMPTOMS.items()
+        if symptom.cause in symptoms and any(one.cause == cause for one in found)
+    ]
+    believed = [(cause, gravity) for cause, gravity in known if gravity >= max(1, GRAVITY[symptom.severity])]
+    return max(believed, key=lambda pair: pair[1])[0] if believed else None

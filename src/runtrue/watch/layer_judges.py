@@ -31,6 +31,9 @@ LONG_STEP = 0.1
 """Median relative change of the weights in one step. Networks that learn have 1e-4 to 1e-2 (N1.2: weights keep their size)."""
 NOT_MOVED = 1e-2
 """Share of their size that the weights can have moved by in a whole run, if all steps went the same way: too little to learn."""
+THROWN = 3.0
+"""Times its size at the earliest reading that is kept, from which the weights have been thrown away. In a training that goes on
+well they grow by some tens of per cent in a thousand steps."""
 FULL_RATE = 0.5
 """Share of the largest rate of a run below which a rate is a warmup, or the end of a schedule."""
 
@@ -65,7 +68,7 @@ def dead(history: History, found: Progress) -> Iterator[Finding]:
     worst = max(ill, key=ill.__getitem__)
     zeros = beyond(history.series("grad_zero"), NO_GRADIENT)
     closed = [name for name, share in ill.items() if share >= DEAD_LAYER and f"{name}.weight" in zeros]
-    severity: Severity = "note" if not found.stuck else "fault" if closed else "warning"
+    severity: Severity = "note" if not found.stuck or (found.falls and not closed) else "fault" if closed else "warning"
     yield Finding(
         "dead-units", severity, (closed or [worst])[0],
         f"{ill[worst]:.0%} of the units of {worst} were 0 for every example read (limit {DEAD:.0%}; {len(ill)} such "
@@ -137,7 +140,7 @@ def grows(history: History, found: Progress) -> Iterator[Finding]:
     if last is None or len(totals) < 2 * HELD:
         return
     usual = median(totals[:HELD])
-    if usual > 0 and min(last) > GROWS * usual:
+    if usual > 0 and min(last) > GROWS * usual and thrown(history) is not False:
         yield Finding(
             "exploding-gradient", "fault", "the gradients",
             f"the norm of all gradients grew from {usual:.3g} to {last[-1]:.3g} (limit {GROWS:g} times): clip it "
@@ -153,6 +156,16 @@ def medians(history: History, last: int = HELD) -> list[float]:
     longest = max(map(len, ratios), default=0)
     columns = [one for one in ratios if len(one) == longest]
     return [median(column) for column in zip(*columns)] if longest >= HELD else []
+
+
+def thrown(history: History) -> bool | None:
+    """Steps of the last readings were too long, or the weights are far larger than they were. If not, a loss or a gradient that
+    rose has another reason: harder data, rewards that are found at last, another term. None: too few readings to tell."""
+    changes, sizes = medians(history, last=len(history.reads)), list(history.series("weight_norm").values())
+    if not changes:
+        return None
+    first, last = (math.sqrt(sum(one[place] ** 2 for one in sizes)) for place in (0, -1))
+    return max(changes) > LONG_STEP or not last < THROWN * first
 
 
 def steps_too_long(history: History, found: Progress) -> Iterator[Finding]:
@@ -171,7 +184,7 @@ def steps_too_long(history: History, found: Progress) -> Iterator[Finding]:
 def steps_too_short(history: History, found: Progress) -> Iterator[Finding]:
     """The largest change that was read, times all steps, is the most that the weights can have moved."""
     changes = medians(history, last=len(history.reads))
-    if not changes or not found.stuck or not 0 < history.rate >= FULL_RATE * history.top_rate:
+    if not changes or not found.stuck or found.falls or not 0 < history.rate >= FULL_RATE * history.top_rate:
         return
     moved = max(changes) * history.seen
     asked = any(any(one) for one in history.series("grad_norm", HELD).values())

@@ -56,7 +56,7 @@ class Listening(Tape):
             module_hooks.register_module_forward_pre_hook(self._entered),
             module_hooks.register_module_forward_hook(self._left, always_call=True),
         ]
-        self.__enter__()
+        self.__enter__()  # type: ignore[no-untyped-call]
 
     def end(self) -> None:
         leave(self)

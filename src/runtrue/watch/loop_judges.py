@@ -66,14 +66,14 @@ def wrong_mode(history: History) -> Iterator[Finding]:
 
 
 def evaluated_in_training(history: History) -> Iterator[Finding]:
-    """Passes without gradients beside the training. As many as with gradients are a part of it: a teacher, or labels made up."""
+    """Passes without gradients beside the training. One in each step is a part of it: a teacher, or labels made up."""
     dependent = history.facts.get("by mode", [])
     if not dependent:
         return
     rows = [
         counts for row, counts in zip(history.epochs, history.epoch_counts)
         if any(name.startswith("val") for name in row)
-        and 0 < counts["free, training"] < counts["gradient, training"]
+        and 0 < counts["free, training"] < counts["step"]
         and not counts["free, evaluation"]
         and not counts["gradient, evaluation"]
     ]  # fmt: skip

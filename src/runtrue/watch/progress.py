@@ -15,6 +15,8 @@ NOW = 64  # losses, at most, whose mean is where it stands
 SIGMAS = 4.0  # standard errors that a difference has to pass: of hundreds of judgements none should be chance
 LEARNED = 0.05
 """Share of the first loss by which a loss has to fall before a network counts as learning."""
+HALF, BACK_AGAIN = 0.5, 0.95
+"""Shares of the first loss: below the one much was learned, and above the other it is lost again."""
 BURST = 2.0
 """Times the very first loss, which no step had touched, above which the mean of the beginning is not where the run began."""
 BACK = 0.8
@@ -43,14 +45,24 @@ class Progress:
         return self.start - self.now
 
     @property
+    def falls(self) -> bool:
+        """By more than chance explains, be it ever so little: what was trained before has little left to learn."""
+        return self.fell > SIGMAS * self.error
+
+    @property
     def learned(self) -> bool:
         """The loss fell by more than chance explains, and by a share that counts; or it did so once."""
         return max(self.fell, self.start - self.best) > max(SIGMAS * self.error, LEARNED * abs(self.start))
 
     @property
+    def forgot(self) -> bool:
+        """Much was learned once, and the loss is back where it began."""
+        return self.best < HALF * self.start and self.now > BACK_AGAIN * self.start > 0
+
+    @property
     def stuck(self) -> bool:
-        """Nothing was learned, as far as a loss can tell: what verdicts on layers and rates need."""
-        return self.whole and self.one_loss and not self.learned
+        """Nothing was learned, or all was lost again, as far as a loss can tell: what verdicts on layers and rates need."""
+        return self.whole and self.one_loss and (not self.learned or self.forgot)
 
     def describe(self) -> str:
         return f"loss {self.start:.4g} at the start, {self.now:.4g} now"

@@ -99,7 +99,9 @@ class Record:
 
     def histograms(self) -> list[Histogram]:
         rows = self._rows("select layer, step, low, high, counts from histograms order by layer, step")
-        return [Histogram(*row[:4], struct.unpack(f"{len(row[4]) // 4}I", row[4])) for row in rows]
+        return [
+            Histogram(layer, step, low, high, tuple(array("I", blob))) for layer, step, low, high, blob in rows
+        ]
 
     def epochs(self) -> list[dict[str, Any]]:
         rows = self._rows("select epoch, step, numbers from epochs order by epoch")

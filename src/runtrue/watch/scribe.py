@@ -14,7 +14,7 @@ from statistics import median
 
 from runtrue.findings import Finding
 from runtrue.watch.history import History
-from runtrue.watch.judging import judge
+from runtrue.watch.judging import GRAVITY, judge
 from runtrue.watch.packets import Packet, Sent
 from runtrue.watch.ranks import Ranks
 from runtrue.watch.record import Histogram, Reading, Recorder
@@ -79,7 +79,7 @@ class Scribe:
         self._write(self._open)
         while (item := self._queue.get()) is not None:
             if isinstance(item, Packet):
-                self._safely("taking in what was seen", lambda packet=item: self._take_in(packet))
+                self._safely("taking in what was seen", partial(self._take_in, item))
             else:
                 item.set()
         self._safely("judging", self._judge)
@@ -205,10 +205,9 @@ class Scribe:
             self._recorder.flush()
 
     def _judge(self) -> None:
-        known = {(one.cause, one.where): one.severity for one in self.verdicts}
+        known = {(one.cause, one.where): GRAVITY[one.severity] for one in self.verdicts}
         for finding in judge(self.history):
-            before = known.get((finding.cause, finding.where))
-            if before == finding.severity or before == "fault":
+            if GRAVITY[finding.severity] <= known.get((finding.cause, finding.where), -1):
                 continue
             self.verdicts.append(finding)
             self._write(partial(self._record_verdict, finding))

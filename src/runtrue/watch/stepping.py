@@ -86,7 +86,7 @@ def spread_rows(x: Tensor, most: int) -> Tensor:
 def norms(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """‖·‖₂ of each; in float32 where a half could not hold it."""
     if all(t.dtype in (torch.float32, torch.float64) for t in tensors):
-        return torch._foreach_norm(tensors)
+        return torch._foreach_norm(list(tensors))
     return [torch.linalg.vector_norm(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in tensors]
 
 

@@ -88,7 +88,7 @@ class Trace(TorchFunctionMode):
             module_hooks.register_module_forward_pre_hook(lambda module, _: self.stack.append(module)),
             module_hooks.register_module_forward_hook(self._left, always_call=True),
         ]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -23,7 +23,7 @@ from runtrue.watch.watching import Log
 from runtrue.watch.watching import Watch as Watching
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
+class Watch(TrainerCallback):
     """run: the folder of the record; None: the Trainer's output_dir, False: no record. every, say, log: as for `runtrue.watch`.
 
     Hand `wandb.log`, or a function of your own, to `log` where the numbers are to go elsewhere too.

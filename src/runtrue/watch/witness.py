@@ -43,7 +43,8 @@ class Witness:
     def norm(self) -> Tensor:
         gradient = self.parameter.grad
         assert gradient is not None
-        return gradient.detach().norm(dtype=torch.float64 if gradient.device.type != "mps" else torch.float32)
+        found: Tensor = gradient.detach().norm(dtype=torch.float64 if gradient.device.type != "mps" else torch.float32)
+        return found
 
     def clipped(self) -> Tensor | None:
         """Share of the gradient that is left of what the backward pass brought; None if that was not read."""
