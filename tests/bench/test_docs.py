@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import runpy
@@ -12,7 +13,7 @@ import pytest
 import typer
 
 import runtrue
-from runtrue import demos, settings, watch
+from runtrue import demos, settings
 from runtrue.checks import CHECKS
 from runtrue.cli.app import CheckFormat, RecordFormat, app
 from runtrue.diagnosis import limits
@@ -87,7 +88,9 @@ def test_what_the_page_on_watching_lists_exists(tmp_path: Path) -> None:
     forms = re.findall(r"^\| `([a-z]+)` \|", page.split("| `--format` |")[1].split("\n\n")[0], re.MULTILINE)
     assert forms == [form.value for form in RecordFormat]
     table = page.split("| where | causes |")[1].split("\n\n")[0]
-    judges = "".join(file.read_text(encoding="utf-8") for file in Path(watch.__path__[0]).glob("*_judges.py"))
+    judges = "".join(
+        file.read_text(encoding="utf-8") for file in Path(inspect.getfile(Recorder)).parent.glob("*_judges.py")
+    )
     said = {cause for causes in CAUSES.values() for cause in causes if f'"{cause}"' in judges}
     assert set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", table)) == said
 

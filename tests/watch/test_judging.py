@@ -19,7 +19,7 @@ def test_the_table_names_causes() -> None:
 @pytest.mark.parametrize(("stale", "verdict"), [(False, "fault"), (True, "note")])
 def test_a_symptom_is_a_note(stale: bool, verdict: str) -> None:
     history = after([2.0] * 300 + [50.0] * 150)
-    read(history, update_ratio={"a": 1.0}, grad_mean={"a": 0.0}, weight_norm={"a": 1.0})
+    read(history, update_ratio={"a": 0.01}, grad_mean={"a": 0.0}, weight_norm={"a": [1.0] * 4 + [4.0] * 4})
     history.stale.extend([stale] * 200)
     found = said(judge, history)
     assert found["diverging"].severity == verdict
@@ -29,7 +29,7 @@ def test_a_symptom_is_a_note(stale: bool, verdict: str) -> None:
 
 
 def test_the_gravest_cause_is_believed_and_none_that_is_less_grave_than_its_symptom() -> None:
-    gradients = {"a.weight": 1e-9, "b.weight": 0.1, "c.weight": 1.0}
+    gradients = {"a.weight": 1e-9, "b.weight": 0.01, "c.weight": 0.02}
     history = read(
         after(noisy(2.3, 1200)), dead_fraction={"a": 0.6}, grad_norm=gradients, weight_norm=dict.fromkeys(gradients, 1.0),
         grad_mean=gradients, update_ratio=gradients,

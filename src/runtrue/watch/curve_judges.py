@@ -175,8 +175,8 @@ def spiked(history: History, found: Progress) -> Iterator[Finding]:
 
 def stands_still(history: History, found: Progress) -> Iterator[Finding]:
     """Nothing was learned at all: a curve that fell and then went flat has converged, and is healthy. One that wanders about
-    belongs to a game or to rewards, and one of both signs has no level. Where low accuracies are told, a small fall at the start is
-    that to the best constant guess; else it may be all that was left to learn."""
+    belongs to a game or to rewards, and one of both signs has no level. Where low accuracies are told, a small fall at the start
+    is that to the best constant guess; else it may be all that was left to learn."""
     recent = numbers(history.recent)
     if found.steps < STANDSTILL or not found.stuck or found.fell < -SIGMAS * found.error or min(recent) < 0:
         return
@@ -190,7 +190,8 @@ def stands_still(history: History, found: Progress) -> Iterator[Finding]:
     yield Finding(
         "plateau", "warning", "the loss",
         f"{found.describe()}: it has not moved for {len(recent)} steps, and has not fallen by more than chance explains "
-        f"({SIGMAS * found.error:.2g}) or {LEARNED:.0%}. Run `runtrue check` on this task: it says why a network does not start to learn.",
+        f"({SIGMAS * found.error:.2g}) or {LEARNED:.0%}. Run `runtrue check` on this task: it says why a network does not start to "
+        "learn.",
         {"start": found.start, "now": found.now, "steps": found.steps, "error": found.error, **rate(history)},
     )  # fmt: skip
 

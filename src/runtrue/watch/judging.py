@@ -39,7 +39,7 @@ GRAVITY = {"note": 0, "warning": 1, "fault": 2}
 
 
 def judge(history: History) -> Iterator[Finding]:
-    """What can be said now, causes before their symptoms. The same is said again as long as it holds: who tells it tells it once."""
+    """What can be said now, causes before their symptoms. The same is said again as long as it holds; it is told once."""
     found = [*judge_loop(history), *judge_curve(history), *judge_epochs(history), *judge_layers(history)]
     whys = [explained(one, found) for one in found]
     yield from (one for one, why in zip(found, whys) if why is None)
