@@ -40,7 +40,8 @@ class Language(nn.Module):
         self.head = nn.Linear(width, 100)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.head(self.blocks(self.embed(tokens)).mean(1))
+        found: Tensor = self.head(self.blocks(self.embed(tokens)).mean(1))
+        return found
 
 
 def resnet20(device: str) -> tuple[nn.Module, Tensor, int]:

@@ -106,7 +106,8 @@ class Watch(pl.Callback):
 
 def batches_so_far(trainer: pl.Trainer) -> int:
     """Of all epochs; not 0 if the training was resumed."""
-    return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+    total: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+    return int(total.processed)
 
 
 def loss_of(outputs: Any) -> Tensor | None:

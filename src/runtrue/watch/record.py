@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -99,9 +98,7 @@ class Record:
 
     def histograms(self) -> list[Histogram]:
         rows = self._rows("select layer, step, low, high, counts from histograms order by layer, step")
-        return [
-            Histogram(layer, step, low, high, tuple(array("I", blob))) for layer, step, low, high, blob in rows
-        ]
+        return [Histogram(layer, step, low, high, tuple(array("I", blob))) for layer, step, low, high, blob in rows]
 
     def epochs(self) -> list[dict[str, Any]]:
         rows = self._rows("select epoch, step, numbers from epochs order by epoch")
