@@ -29,7 +29,7 @@ class Stretch(NamedTuple):
 
     first: int
     last: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's method of this name is not called
     mean: float | None
     low: float | None
     high: float | None

@@ -93,7 +93,10 @@ class Record:
 
     def histograms(self) -> list[Histogram]:
         rows = self._rows("select layer, step, low, high, counts from histograms order by layer, step")
-        return [Histogram(*row[:4], struct.unpack(f"{len(row[4]) // 4}I", row[4])) for row in rows]
+        return [
+            Histogram(layer, step, low, high, struct.unpack(f"{len(counts) // 4}I", counts))
+            for layer, step, low, high, counts in rows
+        ]
 
     def epochs(self) -> list[dict[str, Any]]:
         rows = self._rows("select epoch, step, numbers from epochs order by epoch")
