@@ -39,13 +39,13 @@ if how == "fsdp":
     shard(model, init_device_mesh("cpu", (2,)))
 if how == "apart" and rank:
     with torch.no_grad():
-        model[0].weight += 1.0
+        model[0][0].weight += 1.0
 optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
 together = how != "each"
 with runtrue.watch(model, optimizer, run=run, every=1, ranks=together) as watch:
     for step, (x, y) in enumerate(batches(rank)):
         if how == "lost" and rank and step == 3:
-            watch.model[0].weight.data.fill_(float("nan"))
+            watch.model[0][0].weight.data.fill_(float("nan"))
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
         loss.backward()
