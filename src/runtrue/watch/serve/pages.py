@@ -117,7 +117,8 @@ def read_row(runs: Runs, name: str, file: Any) -> Row:
         steps, epochs, verdicts = record.steps(), record.epochs(), record.verdicts()
         tone, said, _ = page.headline(steps, page.in_order(verdicts))
         return replace(
-            bare, state=page.state(record.meta, written(file), time.time()), steps=steps[-1].last + 1 if steps else 0,
+            bare, state=page.state(record.meta, written(file), time.time()).partition(",")[0],
+            steps=steps[-1].last + 1 if steps else 0,
             loss=page.last_loss(steps), accuracy=best(epochs), verdict=said, tone=tone,
         )  # fmt: skip
     except UNREADABLE:
