@@ -23,10 +23,7 @@ def fetch(tensors: Sequence[Tensor]) -> Fetch:
     by_device: dict[torch.device, list[int]] = {}
     for place, tensor in enumerate(tensors):
         by_device.setdefault(tensor.device, []).append(place)
-    sent = {
-        device: _sent(torch.stack([_number(tensors[i]) for i in places]))
-        for device, places in by_device.items()
-    }
+    sent = {device: _sent(torch.stack([_number(tensors[i]) for i in places])) for device, places in by_device.items()}
 
     def read() -> list[float]:
         found = [0.0] * len(tensors)
