@@ -162,7 +162,7 @@ def spiked(history: History, found: Progress) -> Iterator[Finding]:
         return
     highest, others = max(part), part[: high[0]] + part[high[0] + SPIKE_STEPS :]
     alone = max(others) - level < ALONE * (highest - level)
-    came_back = median(part[high[0] + SPIKE_STEPS :]) <= NEAR * median(part[: high[0]])
+    came_back = median(part[high[0] + SPIKE_STEPS :]) <= SPIKE * median(part[: high[0]])
     if high[-1] - high[0] < SPIKE_STEPS and alone and came_back and highest > SIZE * abs(found.start):
         step = history.steps - SPIKE_WINDOW + high[0]
         yield Finding(
