@@ -144,7 +144,7 @@ class TestSpike:
         assert not said(judge_curve, after(self.run(1.0, level=0.05)))  # below half of the start: no harm
         assert not said(judge_curve, after(self.run(5.0, behind=8)))  # not back yet
         assert not said(judge_curve, after(self.run(5.0, width=15)))  # no spike
-        assert not said(judge_curve, after(self.run(5.0)[:-60] + noisy(0.9, 60)))  # harder data came, and stayed
+        assert not said(judge_curve, after(self.run(5.0)[:-60] + noisy(1.2, 60)))  # harder data came, and stayed
 
     def test_the_beginning_of_a_run_is_none(self) -> None:
         assert not said(judge_curve, after([2.3, 2.2, 2.0, *noisy(0.05, 270)]))

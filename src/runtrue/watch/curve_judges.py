@@ -162,7 +162,7 @@ def spiked(history: History, found: Progress) -> Iterator[Finding]:
         return
     highest, others = max(part), part[: high[0]] + part[high[0] + SPIKE_STEPS :]
     alone = max(others) - level < ALONE * (highest - level)
-    came_back = median(part[high[0] + SPIKE_STEPS :]) <= NEAR * median(part[: high[0]]) + spread
+    came_back = median(part[high[0] + SPIKE_STEPS :]) <= SPIKE * median(part[: high[0]])
     if high[-1] - high[0] < SPIKE_STEPS and alone and came_back and highest > SIZE * abs(found.start):
         step = history.steps - SPIKE_WINDOW + high[0]
         yield Finding(
@@ -190,8 +190,8 @@ def stands_still(history: History, found: Progress) -> Iterator[Finding]:
     yield Finding(
         "plateau", "warning", "the loss",
         f"{found.describe()}: it has not moved for {len(recent)} steps, and has not fallen by more than chance explains "
-        f"({SIGMAS * found.error:.2g}) or {LEARNED:.0%}. Run `runtrue check` on this task: it says why a network does not start to "
-        "learn.",
+        f"({SIGMAS * found.error:.2g}) or {LEARNED:.0%}. Run `runtrue check` on this task: it says why a network "
+        "does not start to learn.",
         {"start": found.start, "now": found.now, "steps": found.steps, "error": found.error, **rate(history)},
     )  # fmt: skip
 
