@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from watch_histories import after, epochs, said, severities
@@ -53,7 +54,7 @@ def test_underfitting_is_a_note_when_nothing_moves_any_more() -> None:
     assert not said(judge_epochs, epochs(after([1.0] * 20), train_accuracy=rising, val_accuracy=rising))
 
 
-def losses(rise: float, noise: float = 0.0, count: int = 20) -> dict[str, list[float]]:
+def losses(rise: float, noise: float = 0.0, count: int = 20) -> dict[str, Any]:
     """The validation loss is best in epoch 8 and rises to `rise` times that; the training loss falls."""
     draw = random.Random(0)
     val = [1 + max(0, 8 - i) / 8 + max(0, i - 8) / (count - 9) * (rise - 1) for i in range(count)]

@@ -19,14 +19,14 @@ def layers(losses: list[float] = STUCK, began: int = 0, **numbers: Any) -> Histo
     return read(after(losses, began=began), **numbers)
 
 
-def weights(changes: dict[str, float], gradients: dict[str, float] | None = None) -> dict[str, dict[str, float]]:
+def weights(changes: dict[str, float], gradients: dict[str, float] | None = None) -> dict[str, Any]:
     """Readings of weights of size 1 that change by so much."""
     ones = dict.fromkeys(changes, 1.0)
     return {"update_ratio": changes, "grad_norm": gradients or ones, "weight_norm": ones, "grad_mean": ones}
 
 
 def test_nothing_is_said_too_early_or_of_lost_losses() -> None:
-    ill = {"saturated_fraction": {"a": 1.0, "b": 1.0}, "mean": {"a": 0.0, "b": 0.0}}
+    ill: dict[str, Any] = {"saturated_fraction": {"a": 1.0, "b": 1.0}, "mean": {"a": 0.0, "b": 0.0}}
     assert said(judge_layers, layers(**ill))
     assert not said(judge_layers, layers(STUCK[:140], **ill))
     assert not said(judge_layers, read(after(STUCK), times=3, **ill))

@@ -38,7 +38,8 @@ class Automatic(pl.LightningModule):
         self.net = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
+        found: Tensor = self.net(x)
+        return found
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = F.cross_entropy(self(batch[0]), batch[1])
@@ -60,7 +61,9 @@ class Manual(Automatic):
         self.automatic_optimization = False
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
-        for optimizer in self.optimizers():
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, list)
+        for optimizer in optimizers:
             loss = F.cross_entropy(self(batch[0]), batch[1])
             optimizer.zero_grad()
             self.manual_backward(loss)
@@ -164,9 +167,11 @@ def test_a_resumed_training_goes_on_in_the_same_record(tmp_path: Path) -> None:
 def test_a_part_of_the_module_can_be_watched_and_its_origin_found(tmp_path: Path) -> None:
     class Lost(Automatic):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
+            first = self.net[0]
+            assert isinstance(first, nn.Linear)
             with torch.no_grad():
                 if batch_idx == 5:
-                    self.net[0].weight.fill_(3e38)
+                    first.weight.fill_(3e38)
             return super().training_step(batch, batch_idx)
 
     watch = Watch(tmp_path, model="net", say=lambda _: None)
@@ -189,7 +194,7 @@ def test_an_error_in_the_training_ends_the_watching(tmp_path: Path) -> None:
     assert clean() and watch.watching is None and len(record_of(tmp_path).steps()) == 5
 
 
-class Heard(pl.loggers.logger.DummyLogger):  # type: ignore[misc]
+class Heard(pl.loggers.logger.DummyLogger):
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[tuple[dict[str, float], int]] = []

@@ -72,7 +72,8 @@ class TestMode:
 
 class TestEvaluation:
     def run(self, free: int = 5, steps: int = 50, told: str = "val_loss", **counts: int) -> History:
-        history = epochs(loop(by_mode=["norm"]), **{told: [1.0, 0.5]})
+        column: dict[str, Any] = {told: [1.0, 0.5]}
+        history = epochs(loop(by_mode=["norm"]), **column)
         one = {"step": steps, "gradient, training": steps, "free, training": free} | {
             k.replace("_", ", "): v for k, v in counts.items()
         }

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from watching_cases import grad_of
 
 import runtrue
 from runtrue.watch import gauge, noting, packets, record_of, stepping
@@ -20,7 +21,7 @@ from runtrue.watch.pace import Pace
 from runtrue.watch.record import Reading
 from runtrue.watch.stepping import spread_rows
 
-close = pytest.approx
+close: Callable[..., Any] = pytest.approx
 
 
 class Net(nn.Module):
@@ -36,7 +37,8 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu_(self.norm(self.conv(x)))
         x = torch.relu(self.wide(x.flatten(1)))
-        return self.last(torch.tanh(20 * self.deep(x)))
+        found: Tensor = self.last(torch.tanh(20 * self.deep(x)))
+        return found
 
 
 def by_hand(net: Net, x: Tensor) -> dict[str, Tensor]:
@@ -99,7 +101,7 @@ def test_numbers_of_layers(net: Net, data: tuple[Tensor, Tensor], tmp_path: Path
         values = told[name].detach().numpy().astype(np.float64)
         assert numbers[name, "mean"] == close(values.mean(), rel=1e-4, abs=1e-6), name
         assert numbers[name, "std"] == close(values.std(), rel=1e-4), name
-        gradient = told[f"{name}_raw"].grad.numpy().astype(np.float64)
+        gradient = grad_of(told[f"{name}_raw"]).numpy().astype(np.float64)
         assert numbers[name, "signal_rms"] == close(np.sqrt((gradient**2).mean()), rel=1e-3), name
     for name in ("conv", "wide", "deep"):
         assert numbers[name, "zero_fraction"] == close((told[name] == 0).double().mean().item(), abs=1e-6), name
@@ -111,10 +113,11 @@ def test_numbers_of_layers(net: Net, data: tuple[Tensor, Tensor], tmp_path: Path
 
 
 def test_a_unit_is_dead_when_it_was_silent_in_all_readings_of_a_window(tmp_path: Path) -> None:
-    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    first = nn.Linear(2, 3)
+    net = nn.Sequential(first, nn.ReLU(), nn.Linear(3, 1))
     with torch.no_grad():
-        net[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
-        net[0].bias.copy_(torch.tensor([0.0, 0.0, -1.0]))
+        first.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+        first.bias.copy_(torch.tensor([0.0, 0.0, -1.0]))
     optimizer = torch.optim.SGD(net.parameters(), 0.0)
 
     def train(watch: Any, *_: Any) -> None:
@@ -143,7 +146,7 @@ def test_numbers_of_parameters_and_of_the_real_step(net: Net, data: tuple[Tensor
                 loss = F.cross_entropy(net(data[0]), data[1])
                 optimizer.zero_grad()
                 loss.backward()
-                gradients = {n: p.grad.double().clone() for n, p in net.named_parameters()}
+                gradients = {n: grad_of(p).double().clone() for n, p in net.named_parameters()}
                 optimizer.step()
                 watch.step(loss)
                 row = {}
@@ -173,7 +176,7 @@ def test_clipping_is_seen_from_the_gradient_before_and_after(
     scale: float, net: Net, data: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
     F.cross_entropy(net(data[0]), data[1]).backward()
-    whole = math.sqrt(sum(p.grad.norm().item() ** 2 for p in net.parameters()))
+    whole = math.sqrt(sum(grad_of(p).norm().item() ** 2 for p in net.parameters()))
     net.zero_grad()
     norms: list[float] = []
 
@@ -182,7 +185,7 @@ def test_clipping_is_seen_from_the_gradient_before_and_after(
             if i:
                 net.zero_grad()
                 F.cross_entropy(net(data[0]), data[1]).backward()
-                norms.append(math.sqrt(sum(p.grad.norm().item() ** 2 for p in net.parameters())))
+                norms.append(math.sqrt(sum(grad_of(p).norm().item() ** 2 for p in net.parameters())))
                 net.zero_grad()
             one_step(net, optimizer, data, watch, clip=scale * whole if i else None)
 
@@ -203,7 +206,7 @@ def test_accumulated_gradients_are_read_when_the_optimizer_steps(
             loss = F.cross_entropy(net(data[0] + 0.1 * i), data[1])
             loss.backward()
             if i % 4 == 3:
-                sums.append(net.last.weight.grad.norm().item())
+                sums.append(grad_of(net.last.weight).norm().item())
                 optimizer.step()
                 optimizer.zero_grad()
             watch.step(loss)
@@ -215,7 +218,7 @@ def test_accumulated_gradients_are_read_when_the_optimizer_steps(
 
 
 def test_a_reading_that_no_optimizer_ends_is_given_up(net: Net, data: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    def train(watch: Any, *_: Any) -> None:
+    def train(watch: Any, *_rest: Any) -> None:
         for _ in range(70):
             watch.step(F.cross_entropy(net(data[0]), data[1]))
 
@@ -229,7 +232,7 @@ def test_learning_rates_of_each_group_where_they_change(net: Net, data: tuple[Te
     )
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
 
-    def train(watch: Any, *_: Any) -> None:
+    def train(watch: Any, *_rest: Any) -> None:
         for _ in range(5):
             one_step(net, optimizer, data, watch)
             schedule.step()
@@ -274,7 +277,7 @@ def test_losses_and_seconds_of_every_step_are_there(net: Net, data: tuple[Tensor
 
 def test_an_evaluation_is_no_part_of_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 10**6, 10))
-    monkeypatch.setattr(noting.time, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr("runtrue.watch.noting.time.perf_counter", lambda: float(next(now)))
     notes = noting.Notes(0)
     first = notes.step(1.0, [])
     for _ in range(100):

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from test_unchanged import clean, ended, same
 from torch import Tensor, nn
-from watching_cases import Nobody
+from watching_cases import Nobody, grad_of
 
 import runtrue
 from runtrue.watch import origin, record_of
 from runtrue.watch.origin import Origin, undisturbed
 from runtrue.watch.trace import Trace, flaws
 
-Made = Callable[["Broken", Tensor], Tensor]
+Made = Callable[[Any], Any]
 
 
 class Broken(nn.Module):
@@ -33,11 +33,12 @@ class Broken(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        return self.last(self.between(self.drop(self.norm(self.first(x)))))
+        found: Tensor = self.last(self.between(self.drop(self.norm(self.first(x)))))
+        return found
 
 
 class Between(nn.Module):
-    def __init__(self, do: Any) -> None:
+    def __init__(self, do: Made) -> None:
         super().__init__()
         self.do = do
 
@@ -99,7 +100,8 @@ def test_the_step_is_named(step: int) -> None:
             self.net = nn.Linear(4, 4)
 
         def forward(self, x: Tensor) -> Tensor:
-            return (self.net(x).square() * (0 if bool((x == 0).all()) else 1) + 1e-6 * bool((x != 0).any())).log()
+            found: Tensor = self.net(x).square() * (0 if bool((x == 0).all()) else 1) + 1e-6 * bool((x != 0).any())
+            return found.log()
 
     said = origin_of(Late(), X, before=step)
     assert said == f"step {step}: `log` in the model made infinity of finite inputs, in the forward pass"
@@ -167,20 +169,20 @@ def test_made_by_a_kernel_that_is_not_torchs_own() -> None:
 
 
 def test_of_accumulated_gradients_the_pass_that_made_it_is_run_again() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), Between(lambda x: x))
-    model[1].do = lambda x: x.sqrt() if bool((x == -1).all()) else x
+    first = nn.Linear(4, 4)
+    model = nn.Sequential(first, Between(lambda x: x.sqrt() if bool((x == -1).all()) else x))
     optimizer, said = torch.optim.SGD(model.parameters(), 0.0), list[str]()
     with torch.no_grad():
-        model[0].weight.zero_()
-        model[0].bias.zero_()
+        first.weight.zero_()
+        first.bias.zero_()
     with runtrue.watch(model, optimizer, say=said.append) as watch:
         for step in range(3):
             for part in range(4):
                 with torch.no_grad():
-                    model[0].bias.fill_(-1.0 if (step, part) == (1, 1) else 0.5)
+                    first.bias.fill_(-1.0 if (step, part) == (1, 1) else 0.5)
                 model(torch.randn(3, 4)).sum().backward()
                 with torch.no_grad():
-                    model[0].bias.fill_(-1.0)  # as it was in that pass, for the replay
+                    first.bias.fill_(-1.0)  # as it was in that pass, for the replay
             optimizer.step()
             optimizer.zero_grad()
             watch.step(0.0)
@@ -190,28 +192,27 @@ def test_of_accumulated_gradients_the_pass_that_made_it_is_run_again() -> None:
 
 def test_what_dropout_draws_is_drawn_again() -> None:
     """One unit in a thousand makes it: a replay with other random numbers would hardly meet it."""
-    model = nn.Sequential(
-        nn.Linear(4, 1000), nn.Dropout(0.001), Between(lambda x: (x.min() - 1e-9).log() + x), nn.Linear(1000, 2)
-    )
+    first = nn.Linear(4, 1000)
+    model = nn.Sequential(first, nn.Dropout(0.001), Between(lambda x: (x.min() - 1e-9).log() + x), nn.Linear(1000, 2))
     with torch.no_grad():
-        model[0].weight.zero_()
-        model[0].bias.fill_(1.0)
+        first.weight.zero_()
+        first.bias.fill_(1.0)
     for seed in range(5):
         torch.manual_seed(seed)
         said = origin_of(copy.deepcopy(model), torch.randn(1, 4), before=10)
         assert "`log` in 2 made NaN" in said
 
 
-def causal(x: Tensor) -> Tensor:
-    return torch.full((x, x), float("-inf")).triu(1)  # type: ignore[call-overload]  # x is a number here
+def causal(count: int) -> Tensor:
+    return torch.full((count, count), float("-inf")).triu(1)
 
 
 MASKED: dict[str, Any] = {
-    "added": lambda x: (x @ x.T + causal(len(x))).softmax(-1) @ x,  # type: ignore[arg-type]
+    "added": lambda x: (x @ x.T + causal(len(x))).softmax(-1) @ x,
     "filled": lambda x: (x @ x.T).masked_fill(torch.ones(len(x), len(x)).triu(1).bool(), float("-inf")).softmax(-1) @ x,
     "where": lambda x: torch.where(torch.ones(len(x), len(x)).tril().bool(), x @ x.T, float("-inf")).softmax(-1) @ x,
     "written": lambda x: written(x) @ x,
-    "attention": lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None], attn_mask=causal(len(x)))[0],  # type: ignore[arg-type]
+    "attention": lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None], attn_mask=causal(len(x)))[0],
     "maximum": lambda x: torch.full_like(x, float("inf")).minimum(x),
     "raw memory": lambda x: torch.empty(5, 6).fill_(math.nan).copy_(x),
 }
@@ -244,7 +245,8 @@ def test_masks_among_the_inputs_and_outputs_are_no_origin() -> None:
             self.net = nn.Linear(4, 4)
 
         def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-            return self.net(x).negative().square().negative().sqrt() + 0 * mask.exp()
+            found: Tensor = self.net(x).negative().square().negative().sqrt() + 0 * mask.exp()
+            return found
 
     model = Masked()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -270,11 +272,13 @@ def lost_at_step_3(start: Any) -> Any:
             if i != 3:
                 optimizer.step()
             else:  # as a scaler would: the step is left out by a closure that has no step behind it
-                kept = [p.grad.clone() for p in model.parameters()]
+                kept = [grad_of(p).clone() for p in model.parameters()]
                 optimizer.param_groups[0]["lr"] = 0.0
                 optimizer.step()
                 optimizer.param_groups[0]["lr"] = 0.01
-                assert all(torch.equal(a.nan_to_num(), p.grad.nan_to_num()) for a, p in zip(kept, model.parameters()))
+                assert all(
+                    torch.equal(a.nan_to_num(), grad_of(p).nan_to_num()) for a, p in zip(kept, model.parameters())
+                )
             watch.step(loss)
     model.register_buffer("counted", torch.tensor(model.calls))
     return model, [optimizer]
@@ -299,6 +303,7 @@ def test_nothing_is_left_of_the_replay(tmp_path: Path) -> None:
 def test_undisturbed_keeps_buffers_attributes_and_their_identity() -> None:
     model = Broken(plain)
     model(torch.randn(5, 4))
+    assert model.norm.running_mean is not None
     kept, version = model.norm.running_mean, model.norm.running_mean._version
     values, state = kept.clone(), torch.get_rng_state()
     with undisturbed(model):

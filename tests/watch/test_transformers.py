@@ -91,7 +91,7 @@ def test_a_resumed_training_goes_on_in_the_same_record(tmp_path: Path) -> None:
 
 
 def test_a_training_broken_off_and_begun_again_with_the_same_callback(tmp_path: Path) -> None:
-    class Fails(transformers.TrainerCallback):  # type: ignore[misc]
+    class Fails(transformers.TrainerCallback):
         fails = True
 
         def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 from watching_cases import CASES, Nobody, mlp
 
 import runtrue
+from runtrue import stats
 from runtrue.tape import Tape
 from runtrue.watch import gauge, loop, noting, reading, record_of, scribe, seeking, watching, witness
 from runtrue.watch.history import History
@@ -35,7 +36,7 @@ ENDS_WATCHING: list[tuple[Any, str]] = [
     (seeking.Seeker, "forward_ends"), (seeking.Seeker, "seek"), (watching, "mark_of"), (reading, "facts"), (reading, "fetch"),
 ]  # fmt: skip
 ENDS_LAYERS: list[tuple[Any, str]] = [
-    (gauge.Gauge, "layer_output"), (gauge.Gauge, "activation_output"), (gauge.stats, "rms"), (Tape, "_follow"),
+    (gauge.Gauge, "layer_output"), (gauge.Gauge, "activation_output"), (stats, "rms"), (Tape, "_follow"),
     (Tape, "_enter_module"), (Tape, "_leave_module"), (Tape, "_layer_called"),
 ]  # fmt: skip
 ON_THE_OTHER_THREAD: list[tuple[Any, str]] = [
@@ -342,7 +343,8 @@ def test_layers_of_tensors_that_cannot_be_looked_at() -> None:
             self.net = mlp()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.func.vmap(self.net)(x)
+            found: torch.Tensor = torch.func.vmap(self.net)(x)
+            return found
 
     results, said = [], list[str]()
     for watching_it in (False, True):

@@ -42,6 +42,11 @@ def batch(*shape: int, classes: int = 3) -> tuple[Tensor, Tensor]:
     return torch.randn(*shape), torch.randint(0, classes, shape[:1])
 
 
+def grad_of(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
 def plain(start: Start, model: nn.Module, optimizer: Optimizer, *shape: int) -> tuple[nn.Module, list[Optimizer]]:
     with start(model, optimizer) as watch:
         for i in range(STEPS):
@@ -88,7 +93,8 @@ def dropout_and_random_numbers_of_all_kinds(start: Start) -> tuple[nn.Module, li
 
         def forward(self, x: Tensor) -> Tensor:
             x = F.dropout(F.gelu(self.first(x)), 0.3, self.training)
-            return self.last(x + 0.01 * random.random() + 0.01 * float(np.random.rand()))
+            found: Tensor = self.last(x + 0.01 * random.random() + 0.01 * float(np.random.rand()))
+            return found
 
     model = Noisy()
     return plain(start, model, torch.optim.Adam(model.parameters()), 6, 5)
@@ -106,7 +112,8 @@ def shared_module_and_functional_activations(start: Start) -> tuple[nn.Module, l
             x = F.relu_(self.first(x))
             for _ in range(3):
                 x = x + torch.tanh(self.again(x))
-            return self.last(x.clamp(min=0))
+            found: Tensor = self.last(x.clamp(min=0))
+            return found
 
     model = Shared()
     return plain(start, model, torch.optim.RMSprop(model.parameters()), 6, 5)
@@ -208,7 +215,7 @@ def by_closure(
         for _ in range(STEPS // 2):
             x, y = batch(6, 5)
 
-            def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
+            def closure(x: Tensor = x, y: Tensor = y) -> Any:  # a tensor, where torch declares a float
                 optimizer.zero_grad()
                 loss = F.cross_entropy(model(x), y)
                 loss.backward()
@@ -284,7 +291,8 @@ def forward_pass_that_fails_now_and_then(start: Start) -> tuple[nn.Module, list[
         def forward(self, x: Tensor) -> Tensor:
             self.calls += 1
             x = self.first(x)
-            return self.last(x[:, :-1] if self.calls % 3 == 0 else x)
+            found: Tensor = self.last(x[:, :-1] if self.calls % 3 == 0 else x)
+            return found
 
     model = Fails()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -332,7 +340,8 @@ def activations_computed_again_in_the_backward_pass(start: Start) -> tuple[nn.Mo
             )
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.last(checkpoint(self.middle, F.relu(self.first(x)), use_reentrant=False))
+            found: Tensor = self.last(checkpoint(self.middle, F.relu(self.first(x)), use_reentrant=False))
+            return found
 
     model = Again()
     return plain(start, model, torch.optim.SGD(model.parameters(), 0.1), 6, 5)
@@ -352,7 +361,8 @@ def recurrent_and_attention(start: Start) -> tuple[nn.Module, list[Optimizer]]:
         def forward(self, x: Tensor) -> Tensor:
             x = self.rnn(x)[0]
             mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
-            return self.last(self.attention(x, x, x, attn_mask=mask)[0].mean(1))
+            found: Tensor = self.last(self.attention(x, x, x, attn_mask=mask)[0].mean(1))
+            return found
 
     model = Sequence()
     return plain(start, model, torch.optim.Adam(model.parameters(), 0.01), 4, 6, 5)
@@ -367,12 +377,18 @@ def data_parallel_wrapper(start: Start) -> tuple[nn.Module, list[Optimizer]]:
 @case
 def hooks_of_the_users_own(start: Start) -> tuple[nn.Module, list[Optimizer]]:
     model = mlp()
+    first = model[0]
+    assert isinstance(first, nn.Linear)
     model.register_forward_pre_hook(lambda _, args: (args[0] * 2,))
     model[2].register_forward_hook(lambda _, args, output: output + 0.1)
     model[2].register_full_backward_hook(lambda *_: None)
-    model[0].bias.register_hook(lambda gradient: gradient * 0.5)
+    first.bias.register_hook(lambda gradient: gradient * 0.5)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_value_(model.parameters(), 0.01) and None)
+
+    def clip(*_: Any) -> None:
+        nn.utils.clip_grad_value_(model.parameters(), 0.01)
+
+    optimizer.register_step_pre_hook(clip)
     return plain(start, model, optimizer, 6, 5)
 
 
