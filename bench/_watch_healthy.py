@@ -91,7 +91,8 @@ def tuned(freeze: str) -> nn.Module:
         optimizer.zero_grad()
         F.cross_entropy(network(x), y).backward()
         optimizer.step()
-    network.head = nn.Linear(network.head.in_features, 10)  # type: ignore[arg-type]
+    assert isinstance(network.head, nn.Linear)
+    network.head = nn.Linear(network.head.in_features, 10)
     if freeze:
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith("head"))
@@ -387,7 +388,7 @@ def mixed_precision(seen: Seen, seed: int) -> float:
     def act(step: int, x: Tensor, y: Tensor) -> None:
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
-        scaler.scale(loss * 1e3).backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss * 1e3).backward()
         scaler.unscale_(optimizer)
         for parameter in model.parameters():
             assert parameter.grad is not None

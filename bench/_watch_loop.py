@@ -20,13 +20,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 import runtrue
 from runtrue import datasets
-from runtrue.watch import watching
+from runtrue.watch import noting
 from runtrue.watch.packets import Packet
 from runtrue.watch.watching import Watch
 
 EVERY = 10  # steps from one reading to the next
 PACKET = 20  # steps from one judgement to the next
-watching.FLUSH = math.inf  # packets go by the steps alone: verdicts must not depend on the clock
+noting.FLUSH = math.inf  # packets go by the steps alone: verdicts must not depend on the clock
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -46,7 +46,6 @@ class Seen:
 
     every: int = EVERY
     packets: list[list[Packet]] = field(default_factory=list)
-    sizes: list[dict[str, int]] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
 
     def watch(self, model: nn.Module, *optimizers: Optimizer, start: int = 0) -> Watch:
@@ -54,7 +53,6 @@ class Seen:
         kept: list[Packet] = []
         watch._scribe._take_in = lambda packet: kept.append(held(packet))  # type: ignore[method-assign]
         self.packets.append(kept)
-        self.sizes.append(dict(watch._scribe.sizes))
         self.watches.append(watch)
         return watch
 
@@ -266,15 +264,15 @@ def taken(
             optimizer.zero_grad()
         elif h.order == "clear, step, backward":
             optimizer.step()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         if h.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), h.clip)
         return value
 
     if h.closure:
-        value = optimizer.step(closure)  # type: ignore[arg-type]
-        assert isinstance(value, Tensor)
-        return value.detach(), outputs.detach()
+        stepped: Any = optimizer.step(closure)  # type: ignore[arg-type]  # torch declares that a closure returns a float
+        assert isinstance(stepped, Tensor)
+        return stepped.detach(), outputs.detach()
     value = closure()
     if h.order == "clear between":
         optimizer.zero_grad()

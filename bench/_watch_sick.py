@@ -165,7 +165,8 @@ def new_head(seen: Seen, seed: int) -> float:
     """The head was exchanged behind the optimizer's back."""
     model = net.cnn()
     optimizer = Adam(model.parameters())
-    model.head = nn.Linear(model.head.in_features, 10)  # type: ignore[arg-type]
+    assert isinstance(model.head, nn.Linear)
+    model.head = nn.Linear(model.head.in_features, 10)
     return fitted(seen, seed, model, optimizer, fashion())
 
 
@@ -229,13 +230,15 @@ class LateLog:
 def dead() -> nn.Module:
     """The biases of the second layer are far below 0."""
     network = net.mlp(64, 64)
-    nn.init.constant_(network.linear2.bias, -30.0)  # type: ignore[arg-type]
+    assert isinstance(network.linear2, nn.Linear)
+    nn.init.constant_(network.linear2.bias, -30.0)
     return network
 
 
 def dead_cnn() -> nn.Module:
     network = net.cnn()
-    nn.init.constant_(network.conv2.bias, -30.0)  # type: ignore[arg-type]
+    assert isinstance(network.conv2, nn.Conv2d) and network.conv2.bias is not None
+    nn.init.constant_(network.conv2.bias, -30.0)
     return network
 
 
@@ -253,8 +256,10 @@ class Exploding(net.Reader):
     def __init__(self) -> None:
         super().__init__()
         self.cell = nn.RNN(14, 48, nonlinearity="relu", batch_first=True)
+        weight = self.cell.weight_hh_l0
+        assert isinstance(weight, Tensor)
         with torch.no_grad():
-            self.cell.weight_hh_l0.copy_(1.35 * torch.eye(48) + 0.02 * torch.randn(48, 48))
+            weight.copy_(1.35 * torch.eye(48) + 0.02 * torch.randn(48, 48))
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.repeat(1, 4, 1))

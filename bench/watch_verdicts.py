@@ -28,7 +28,8 @@ from _watch_sick import Sick, sick_runs
 from runtrue.findings import Finding
 from runtrue.watch.judging import GRAVITY, judge
 from runtrue.watch.packets import Packet
-from runtrue.watch.scribe import Scribe, nothing
+from runtrue.watch.scribe import Scribe
+from runtrue.watch.voice import Voice, silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,6 @@ class Taken:
     score: float
     seconds: float
     packets: list[list[Packet]]
-    sizes: list[dict[str, int]]
 
 
 def taken(one: Plan | Sick, seed: int) -> Taken:
@@ -52,7 +52,7 @@ def taken(one: Plan | Sick, seed: int) -> Taken:
         warnings.simplefilter("ignore")  # of torch's schedulers, about the order of steps that is wrong on purpose
         score = one.train(seen, seed)
     seconds = time.perf_counter() - start
-    return Taken(named(one), isinstance(one, Sick), seed, score, seconds, seen.packets, seen.sizes)
+    return Taken(named(one), isinstance(one, Sick), seed, score, seconds, seen.packets)
 
 
 def named(one: Plan | Sick) -> str:
@@ -62,9 +62,9 @@ def named(one: Plan | Sick) -> str:
 def told(found: Taken) -> list[tuple[int, Finding]]:
     """The verdicts in the order in which they are told, as the scribe's thread does it."""
     said: list[tuple[int, Finding]] = []
-    for packets, sizes in zip(found.packets, found.sizes, strict=True):
-        scribe = Scribe(None, nothing, nothing, sizes)
-        scribe._judge = nothing  # type: ignore[method-assign]
+    for packets in found.packets:
+        scribe = Scribe(None, nothing, Voice(silent))
+        scribe._judge = nothing  # type: ignore[method-assign]  # judged below instead, after each packet
         known: dict[tuple[str, str], int] = {}
         for packet in packets:
             scribe._take_in(packet)
@@ -75,6 +75,9 @@ def told(found: Taken) -> list[tuple[int, Finding]]:
                     said.append((scribe.history.steps, finding))
         scribe.close()
     return sorted(said, key=lambda pair: pair[0])
+
+
+def nothing(*_: Any) -> None: ...
 
 
 def right(finding: Finding, one: Sick) -> bool:
