@@ -35,7 +35,7 @@ RATE, MOMENTUM, DECAY = 0.1 / 128, 0.9, 1e-4
 2.1). With 0.1 for batches of 32, deep residual networks are still worse off in the first hundreds of steps."""
 WARM = 0.1
 """Factor on the rate in the first of many epochs: the paper does so for 110 layers, lest they do not begin to learn."""
-SMALL: dict[str, Any] = {"depths": (8, 20, 32, 44, 56), "images": 640, "epochs": 5, "batch_size": 32}
+SMALL: dict[str, Any] = {"depths": (8, 20, 32, 44, 56), "images": 512, "epochs": 5, "batch_size": 32}
 FULL: dict[str, Any] = {"depths": (8, 20, 32, 44, 56, 110, 1202), "images": 48_000, "epochs": 20, "batch_size": 128}
 """The settings: for three minutes on two cores, and for hours on a GPU."""
 LIMITS = {
@@ -45,7 +45,7 @@ LIMITS = {
     "seeds": (1, 100),
     "seed": (0, 2**31 - 200),
 }
-VALIDATION = 320
+VALIDATION = 300
 """Images to validate with, from the embedded subset; no more than there are to train with."""
 BATCHES, LOOKED_AT = 4, 64
 """Batches whose gradients are compared before training, and images in each of them, if there are so many."""
