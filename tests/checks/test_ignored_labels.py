@@ -20,5 +20,6 @@ def test_an_ignored_label_is_not_out_of_range_and_a_wrong_one_still_is(ignored: 
     y[:, 0] = ignored
     loss = nn.CrossEntropyLoss(ignore_index=ignored)
     optimizer = partial(torch.optim.Adam, lr=1e-2)
+    torch.manual_seed(0)  # of some weights the plan's 80 steps do not lead to the answer: the rate is too low then
     report = runtrue.check(nn.Conv2d(1, 2, 1), train=(x, y), loss=loss, optimizer=optimizer, epochs=40, budget=5)
     assert [f.cause for f in report.faults] == (["labels-out-of-range"] if shift else [])
