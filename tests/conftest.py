@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,21 @@ class Seen:
         dialog.dismiss()
 
     def until(self, expression: str, seconds: float = 60.0) -> None:
-        """Asked from outside: the policy of a page forbids Playwright's own way of waiting, which needs `eval`."""
-        end = time.monotonic() + seconds
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < end, f"after {seconds:g} seconds not yet: {expression}; {self.complaints}"
-            self.page.wait_for_timeout(20)
+        wait_until(self.page, expression, seconds, self.complaints)
+
+
+def wait_until(page: Any, expression: str, seconds: float = 60.0, complaints: Sequence[str] = ()) -> None:
+    """Asked from outside: the policy of a page forbids Playwright's own way of waiting, which needs `eval`."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"after {seconds:g} seconds not yet: {expression}; {complaints}"
+        page.wait_for_timeout(20)
+
+
+@pytest.fixture(name="wait_until", scope="session")
+def wait_until_() -> Callable[..., None]:
+    """wait_until(page, expression)"""
+    return wait_until
 
 
 @pytest.fixture

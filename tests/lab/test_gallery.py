@@ -196,7 +196,7 @@ def test_real_experiments_on_one_page() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("pretended")
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1000), ("dark", 1000), ("light", 390)])
-def test_the_page_in_a_browser(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
+def test_the_page_in_a_browser(browser: Any, wait_until: Any, tmp_path: Path, scheme: str, width: int) -> None:
     """Open figures are drawn at once, folded ones when they are unfolded; nothing is loaded, nothing spills."""
     place = lab.run_all().to_html(tmp_path / "all.html")
     seen = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
@@ -205,9 +205,9 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path, scheme: str, width:
     seen.on("pageerror", lambda error: said.append(str(error)))
     seen.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
     seen.goto(place.as_uri())
-    seen.wait_for_function("document.querySelectorAll('.plot svg').length === 2")
+    wait_until(seen, "document.querySelectorAll('.plot svg').length === 2")
     seen.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
-    seen.wait_for_function("document.querySelectorAll('.plot svg').length === 4")
+    wait_until(seen, "document.querySelectorAll('.plot svg').length === 4")
     seen.locator("td a", has_text="poor").click()
     assert seen.evaluate("location.hash") == "#poor"
     assert seen.evaluate("document.documentElement.scrollWidth") <= width and said == []
