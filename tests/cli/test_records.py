@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +101,14 @@ def test_the_json_of_a_record_is_versioned(tmp_path: Path) -> None:
     watched.healthy(tmp_path)
     records.report(tmp_path, "json", None)
     assert json.loads((tmp_path / "watch.json").read_text())["schema"] == 1
+
+
+@pytest.mark.parametrize("table", ["names", "readings", "verdicts"])
+def test_a_record_that_lacks_a_table_is_an_error_in_a_line(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = watched.healthy(tmp_path / "cut")
+    with closing(sqlite3.connect(made.path)) as db:
+        db.execute(f"drop table {table}")
+    assert records.report(tmp_path / "cut", "html", None) == 2
+    assert capsys.readouterr().err == f"runtrue: {made.path} is no record of a run: no such table: {table}\n"

@@ -47,14 +47,18 @@ class Record:
             raise FileNotFoundError(
                 f"{self.path} does not exist: `runtrue.watch(model, optimizer, run=FOLDER)` writes it"
             )
-        try:
-            schema = self.meta.get("schema")
-        except sqlite3.DatabaseError as error:
-            raise ValueError(f"{self.path} is no record of a run: {error}") from None
+        schema = self.meta.get("schema")
         if schema != SCHEMA:
             raise ValueError(f"{self.path} has schema {schema}; this version of runtrue reads {SCHEMA}")
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
+        """Raises ValueError for a file that is something else, or damaged."""
+        try:
+            return self._tried(query, values)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path} is no record of a run: {error}") from None
+
+    def _tried(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         try:
             return self._asked("mode=ro", query, values)
         except sqlite3.OperationalError as error:

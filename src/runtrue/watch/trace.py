@@ -15,6 +15,7 @@ from torch.autograd.graph import Node
 from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
 
+from runtrue.batches import tensors_of
 from runtrue.watch.listening import leave
 
 TOLD = {"masked_fill", "where", "full", "full_like", "new_full", "fill", "setitem", "tensor", "scatter", "index_fill"}
@@ -117,15 +118,9 @@ def flaws(values: Iterator[Tensor]) -> set[str]:
 
 def tensors(value: Any) -> Iterator[Tensor]:
     """The floating tensors in a nest of tuples, lists and mappings."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point() and value.layout is torch.strided:
-            yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors(item)
+    for found in tensors_of(value):
+        if isinstance(found, Tensor) and found.is_floating_point() and found.layout is torch.strided:
+            yield found
 
 
 def numbers(value: Any) -> Iterator[float]:

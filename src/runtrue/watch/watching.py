@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from runtrue.batches import tensors_of
 from runtrue.findings import Finding
 from runtrue.watch.hooks import Hooks, Looked, closure_of, with_closure
 from runtrue.watch.loop import Loop, called
@@ -206,7 +207,7 @@ class Watch:
         self._loop.forward(module.training)
         if not torch.is_grad_enabled():
             return
-        first = next(batches(batch), None)
+        first = next((t for t in tensors_of(batch) if isinstance(t, Tensor)), None)
         if first is not None and self._notes.mark is None:
             self._notes.mark = mark_of(first)
         self._reader.forward_begins(module)
@@ -275,18 +276,6 @@ class Watch:
         self._voice(f"runtrue: {said}")
         self._notes.event("stopped", said)
         self._reader.forward_ends()
-
-
-def batches(value: Any) -> Iterator[Tensor]:
-    """All tensors in a nest of tuples, lists and mappings."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from batches(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from batches(item)
 
 
 _living: weakref.WeakSet[Watch] = weakref.WeakSet()
