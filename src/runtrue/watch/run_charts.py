@@ -271,7 +271,8 @@ def by_epoch(epochs: Sequence[Mapping[str, Any]], what: str) -> Spec | None:
 
 
 def epoch_axis() -> Spec:
-    whole = {"tickMinStep": 1, "format": "d", "grid": False, "tickCount": 10}
+    only_whole = "datum.value % 1 ? '' : format(datum.value, 'd')"  # a tick may fall between two of few epochs
+    whole = {"tickMinStep": 1, "labelExpr": only_whole, "grid": False, "tickCount": 10}
     scale = {"nice": False, "zero": False}
     return {"field": "epoch", "type": "quantitative", "title": "epoch", "axis": whole, "scale": scale}
 
