@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -70,6 +71,12 @@ class Ranks:
         dist.all_reduce(ends, dist.ReduceOp.MAX, group=self.group)
         high, low = ends[: len(names)], -ends[len(names) :]
         return [name for name, differs in zip(names, (high > low).tolist()) if differs]
+
+    def close(self) -> None:
+        """Ends the threads of the group: those that still run when the interpreter ends can take the process down with them."""
+        if dist.is_initialized():
+            with suppress(AssertionError, KeyError, RuntimeError, ValueError):  # the user has ended it, or begun anew
+                dist.destroy_process_group(self.group)
 
 
 def ranks(model: nn.Module) -> Ranks | None:

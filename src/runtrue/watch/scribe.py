@@ -34,6 +34,7 @@ class Scribe:
         self, opens: Callable[[], Recorder] | None, told: Tell, say: Voice, start: int = 0, ranks: Ranks | None = None
     ) -> None:  # fmt: skip
         self.opens, self.told, self.say, self.ranks = opens, told, say, ranks
+        self._group = ranks  # kept when their numbers are not brought together any more
         self.history = History(steps=start)
         self.verdicts: list[Finding] = []
         self.dropped = 0
@@ -67,6 +68,9 @@ class Scribe:
         self._queue.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
+            if self._group is not None:
+                self._group.close()
+                self.ranks = self._group = None
 
     def summaries(self) -> Iterator[tuple[dict[str, float], int]]:
         """What has arrived since the last call: a few numbers, and the step that they reach to."""
