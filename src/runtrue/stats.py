@@ -65,11 +65,17 @@ def moments(x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         mean, square = x.mean(dtype=torch.float64), _root_of_squares(x, torch.float64).square() / x.numel()
         return torch.stack((mean, (square - mean * mean).clamp(min=0).sqrt())).float()
-    mean, square = (total / x.numel() for total in torch.stack((x.sum(), _square32(x))).tolist())
+    return torch.tensor(moments_on_host(x), dtype=torch.float32)
+
+
+def moments_on_host(x: Tensor) -> tuple[float, float]:
+    """`moments` of a float32 tensor on the CPU that is not empty, as numbers: what a packed tensor would cost is saved."""
+    mean, square = float(x.sum()) / x.numel(), float(_square32(x)) / x.numel()
     variance = square - mean * mean
     if FAINT_SQUARE < square < math.inf and variance > CANCELLED * square:
-        return torch.tensor((mean, math.sqrt(variance)), dtype=torch.float32)
-    return _two_pass(x.double()).float()
+        return mean, math.sqrt(variance)
+    exact = _two_pass(x.double()).tolist()
+    return exact[0], exact[1]
 
 
 def norm(x: Tensor) -> Tensor:
@@ -82,6 +88,12 @@ def norm(x: Tensor) -> Tensor:
         if FAINT_SQUARE * x.numel() < float(square) < math.inf:
             return square.sqrt()
     return _root_of_squares(x, torch.float64).float()
+
+
+def norm_on_host(x: Tensor) -> float:
+    """`norm` of a float32 tensor on the CPU, as a number."""
+    square = float(_square32(x))
+    return math.sqrt(square) if FAINT_SQUARE * x.numel() < square < math.inf else float(norm(x))
 
 
 def rms(x: Tensor) -> Tensor:
@@ -105,12 +117,12 @@ def global_norm(tensors: Sequence[Tensor]) -> Tensor:
 
 def zero_fraction(x: Tensor) -> Tensor:
     """Share of the elements that are exactly 0, shape (). A NaN or an infinity is an element that is not 0."""
-    return _share(_zeros(x))
+    return _share(zeros(x))
 
 
 def zero_fraction_per_unit(x: Tensor, dim: int) -> Tensor:
     """For each of the F units along `dim`, the share of its elements that are 0, shape (F,)."""
-    return _share_per_unit(_zeros(x), dim)
+    return _share_per_unit(zeros(x), dim)
 
 
 def dead_fraction(x: Tensor, dim: int) -> Tensor:
@@ -198,8 +210,10 @@ def _two_pass(x: Tensor) -> Tensor:
 
 def _square32(x: Tensor) -> Tensor:
     """Σ x², as float32 dot products over chunks."""
-    chunks = torch.split(x.reshape(-1), CHUNK)
-    return torch.dot(chunks[0], chunks[0]) if len(chunks) == 1 else torch.stack([torch.dot(c, c) for c in chunks]).sum()
+    flat = x.reshape(-1)
+    if flat.numel() <= CHUNK:
+        return torch.dot(flat, flat)
+    return torch.stack([torch.dot(chunk, chunk) for chunk in torch.split(flat, CHUNK)]).sum()
 
 
 def _root_of_squares(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -214,7 +228,7 @@ def _joined(norms: Sequence[Tensor], home: torch.device) -> Tensor:
     return _root_of_squares(wide, wide.dtype)
 
 
-def _zeros(x: Tensor) -> Tensor:
+def zeros(x: Tensor) -> Tensor:
     """1 where x is 0, else 0, as float32: written straight into floats, whose sum is ten times as quick as that of bools."""
     x = x.detach()
     return torch.eq(x, 0, out=torch.empty_like(x, dtype=torch.float32))

@@ -118,7 +118,7 @@ class Cut:
 
 
 @dataclass(frozen=True, eq=False)
-class _Source:
+class Source:
     """Where a tensor comes from: layers still waiting for their activation, and the last activation."""
 
     waiting: tuple[Layer, ...] = ()
@@ -161,10 +161,24 @@ def _loss_call(name: str, args: Any, kwargs: Mapping[str, Any], made_by: Activat
     return LossCall(name, source.detach(), target, options, made_by) if isinstance(source, Tensor) else None
 
 
+Names = tuple[dict[nn.Module, str], dict[int, str], set[int]]
+"""Modules by name, names of parameters by id, ids of buffers."""
+
+
+def names_in(model: nn.Module) -> Names:
+    beside, own = unregistered(model), (model, core(model))
+    inside = {m: f"{place}.{name}".strip(".") for place, part in beside.items() for name, m in part.named_modules()}
+    modules = inside | {m: name for part in own for name, m in part.named_modules()}
+    parameters = {id(p): name for name, p in parameters_of(beside).items()}
+    parameters |= {id(p): name for part in own for name, p in part.named_parameters()}
+    return modules, parameters, {id(b) for b in model.buffers()}
+
+
 class Tape(TorchFunctionMode):
     """Records while it is entered. `layers` and `losses` are in the order of the calls."""
 
-    def __init__(self, model: nn.Module, observer: Observer | None = None) -> None:
+    def __init__(self, model: nn.Module, observer: Observer | None = None, names: Names | None = None) -> None:
+        """names: of the model, where they are known."""
         super().__init__()
         self.layers: list[Layer] = []
         self.losses: list[LossCall] = []
@@ -176,16 +190,10 @@ class Tape(TorchFunctionMode):
         self._dropping: DropoutCall | None = None
         self._count = Counter[str]()
         self._observer = observer
-        beside = unregistered(model)
-        inside = {m: f"{place}.{name}".strip(".") for place, part in beside.items() for name, m in part.named_modules()}
-        own = (model, core(model))
-        self._names = inside | {m: name for part in own for name, m in part.named_modules()}
-        self._parameters = {id(p): name for name, p in parameters_of(beside).items()}
-        self._parameters |= {id(p): name for part in own for name, p in part.named_parameters()}
-        self._buffers = {id(b) for b in model.buffers()}
+        self._names, self._parameters, self._buffers = names or names_in(model)
         self._stack: list[nn.Module] = []
         self._by_weight: dict[tuple[int, str], Layer] = {}
-        self._sources: dict[int, tuple[weakref.ref[Tensor], _Source]] = {}
+        self._sources: dict[int, tuple[weakref.ref[Tensor], Source]] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -207,27 +215,27 @@ class Tape(TorchFunctionMode):
             self._note_cut(name, output)
         return output
 
-    def _follow(self, name: str, args: Any, kwargs: Any, inputs: list[Tensor], before: _Source, output: Any) -> None:
+    def _follow(self, name: str, args: Any, kwargs: Any, inputs: list[Tensor], before: Source, output: Any) -> None:
         first = next(_tensors(output), None)
         if first is None:
             return
         layer = self._layer_called(name, args, kwargs, inputs) if name in KINDS else None
         if layer is not None:
             self._feed(layer, before)
-            self._mark(output, _Source((layer,), linear=(layer,)))
+            self._mark(output, Source((layer,), linear=(layer,)))
             if self._observer:
                 self._observer.layer_output(layer, first)
         elif (activation := activation_of(name, args, kwargs)) is not None:
             self._activate(activation, before.waiting, args, kwargs, first)
             call = self._note_activation(activation, args, kwargs, before)
-            self._mark(output, _Source((), call, calls=(call,)))
+            self._mark(output, Source((), call, calls=(call,) if call else ()))
         elif name in NORMALIZATIONS:
             for waiting in before.waiting:
                 waiting.normalized = True
-            self._mark(output, self._passed(name, inputs, _Source(before.waiting), before))
+            self._mark(output, self._passed(name, inputs, Source(before.waiting), before))
         else:
             keeps = name.strip("_") in SHAPERS or name in CLIPPERS
-            plain = _Source(before.waiting, before.activation if keeps else None)
+            plain = Source(before.waiting, before.activation if keeps else None)
             self._mark(output, self._passed(name, inputs, plain, before))
             if not self._stack and len(inputs) > 1 and first.numel() > max(t.numel() for t in inputs):
                 self.spreads.append(Spread(name, tuple(tuple(t.shape) for t in inputs)))
@@ -247,7 +255,7 @@ class Tape(TorchFunctionMode):
             if self._observer and layer.activation == name:
                 self._observer.activation_output(layer, output)
 
-    def _passed(self, name: str, inputs: list[Tensor], plain: _Source, before: _Source) -> _Source:
+    def _passed(self, name: str, inputs: list[Tensor], plain: Source, before: Source) -> Source:
         """`plain`, and of what came in before the operation `name` whatever it passes on."""
         way = calls.way(name, inputs, self._is_constant)
         if name in calls.MIXES and sum(not self._is_constant(t) for t in inputs) > 1:
@@ -261,7 +269,7 @@ class Tape(TorchFunctionMode):
             self._tell(before)
         return plain
 
-    def _tell(self, before: _Source, *, gate: bool = False, feeds: bool = False) -> None:
+    def _tell(self, before: Source, *, gate: bool = False, feeds: bool = False) -> None:
         """The calls that reach an operation learn what it is."""
         for call in before.calls:
             if isinstance(call, DropoutCall):
@@ -273,7 +281,7 @@ class Tape(TorchFunctionMode):
         """A parameter, a buffer or one number: the same whatever the data are."""
         return id(tensor) in self._parameters or id(tensor) in self._buffers or tensor.numel() == 1
 
-    def _feed(self, layer: Layer, before: _Source) -> None:
+    def _feed(self, layer: Layer, before: Source) -> None:
         layer.fed_by.update(dict.fromkeys(before.linear))
         layer.softly_fed_by.update(dict.fromkeys(before.soft))
         self._tell(before, feeds=True)
@@ -282,7 +290,7 @@ class Tape(TorchFunctionMode):
     def _where(self) -> str:
         return self._names.get(self._stack[-1], "") if self._stack else ""
 
-    def _note_activation(self, name: str, args: Any, kwargs: Any, before: _Source) -> ActivationCall:
+    def _note_activation(self, name: str, args: Any, kwargs: Any, before: Source) -> ActivationCall | None:
         module = self._stack[-1] if self._stack else None
         alone = module is not None and module.__class__.__module__ == "torch.nn.modules.activation"
         layers = tuple(layer.name for layer in before.waiting)
@@ -295,7 +303,7 @@ class Tape(TorchFunctionMode):
         self.activations.append(call)
         return call
 
-    def _note_regularizers(self, name: str, args: Any, kwargs: Any, before: _Source) -> None:
+    def _note_regularizers(self, name: str, args: Any, kwargs: Any, before: Source) -> None:
         if name == "batch_norm":
             norm = calls.norm_call(self._where, tuple(layer.name for layer in before.waiting), args, kwargs)
             self.norms += [norm] if norm else []
@@ -353,11 +361,11 @@ class Tape(TorchFunctionMode):
             module = self._stack[-1] if self._stack else None
             self.cuts.append(Cut(name, self._names.get(module, "") if module is not None else ""))
 
-    def _joined(self, tensors: Iterable[Tensor]) -> _Source:
+    def _joined(self, tensors: Iterable[Tensor]) -> Source:
         sources = [s for s in map(self._source, tensors) if s is not None]
         waiting = dict.fromkeys(layer for s in sources for layer in s.waiting)
         last = {s.activation for s in sources}
-        return _Source(
+        return Source(
             tuple(waiting),
             last.pop() if len(last) == 1 else None,
             linear=tuple(dict.fromkeys(layer for s in sources for layer in s.linear)),
@@ -365,11 +373,11 @@ class Tape(TorchFunctionMode):
             calls=tuple(dict.fromkeys(call for s in sources for call in s.calls)),
         )
 
-    def _source(self, tensor: Tensor) -> _Source | None:
+    def _source(self, tensor: Tensor) -> Source | None:
         reference, source = self._sources.get(id(tensor), (None, None))
         return source if reference is not None and reference() is tensor else None
 
-    def _mark(self, output: Any, source: _Source) -> None:
+    def _mark(self, output: Any, source: Source) -> None:
         for tensor in _tensors(output):
             self._sources[id(tensor)] = (weakref.ref(tensor), source)
 
@@ -384,7 +392,7 @@ class Tape(TorchFunctionMode):
             unknown = [t for t in _tensors(output) if self._source(t) is None]
             if unknown:
                 joined = self._joined(_tensors(inputs))  # what it did is not known: it may well have bent the line
-                self._mark(unknown, _Source(joined.waiting, joined.activation))
+                self._mark(unknown, Source(joined.waiting, joined.activation))
 
     @contextmanager
     def recording(self) -> Iterator[Tape]:

@@ -19,7 +19,7 @@ from runtrue.watch import gauge, noting, packets, record_of, stepping
 from runtrue.watch.gauge import first_examples
 from runtrue.watch.pace import Pace
 from runtrue.watch.record import Reading
-from runtrue.watch.stepping import spread_rows
+from runtrue.watch.stepping import spread
 
 close: Callable[..., Any] = pytest.approx
 
@@ -311,11 +311,47 @@ def test_of_a_large_activation_the_first_examples_are_read() -> None:
     assert len(first_examples(torch.randn(2, 200_000))) == 1
 
 
-def test_of_a_large_parameter_rows_from_all_over_are_read() -> None:
-    x = torch.arange(4000.0).repeat(1000, 1).T  # row i is full of i
-    rows = spread_rows(x, stepping.MOST_ROWS)[:, 0]
-    assert rows.tolist() == list(range(0, 4000, 4))
-    assert spread_rows(torch.ones(10, 10), 99).shape == (5, 10) and spread_rows(torch.ones(2**21), 9).numel() == 2**21
+@pytest.mark.parametrize("shape", [(512, 512), (500, 500), (30_000, 64), (64, 30_000), (128, 128, 3, 3), (100_000,)])
+def test_of_a_large_parameter_pieces_from_all_over_are_read(shape: tuple[int, ...]) -> None:
+    plain = torch.arange(math.prod(shape)).reshape(shape)
+    lies = [plain] + ([plain.t().contiguous().t()] if plain.dim() == 2 else [])
+    for places in [*lies, *([plain.to(memory_format=torch.channels_last)] if plain.dim() == 4 else [])]:
+        part = spread(places, stepping.MOST_FOLLOWED).flatten()
+        assert 0.45 * stepping.MOST_FOLLOWED <= len(part) <= 1.05 * stepping.MOST_FOLLOWED
+        assert len(part.unique()) == len(part)
+        rows, columns = part // math.prod(shape[1:]), part % math.prod(shape[1:])
+        for seen, size in ((rows, shape[0]), (columns, math.prod(shape[1:]))):
+            assert seen.max() > 0.99 * size - 2 and seen.min() < 0.01 * size + 1
+            largest_gap = seen.unique().diff().max() if size > 1 else 0
+            assert largest_gap <= max(1, 3 * stepping.PIECE * size // 30_000 + 1), "no stretch is left out"
+
+
+def test_a_small_parameter_is_read_whole_and_one_that_does_not_lie_together_by_rows() -> None:
+    x = torch.randn(128, 256)
+    assert spread(x, 2**15) is not None and torch.equal(spread(x, 2**15), x)
+    apart = torch.randn(1000, 200)[:, :100]
+    assert torch.equal(spread(apart, 10_000), apart[::10])
+
+
+def test_numbers_of_a_large_parameter_are_close_to_those_of_the_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Linear(700, 800)
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    before = net.weight.detach().clone()
+    gradient = torch.randn_like(net.weight) * torch.rand(800, 1) + 0.1
+
+    def train(watch: Any, *_: Any) -> None:
+        net.weight.grad = gradient.clone()
+        optimizer.step()
+        watch.step(0.0)
+
+    (reading,) = readings_of(train, net, optimizer, tmp_path)
+    assert reading.numbers["weight", "grad_norm"] == close(float(gradient.norm()), rel=1e-4)
+    for what, whole, rel in (
+        ("weight_norm", before.norm(), 0.01), ("update_ratio", 0.01 * gradient.norm() / before.norm(), 0.06),
+        ("weight_std", before.std(), 0.01), ("grad_mean", gradient.mean(), 0.1), ("grad_std", gradient.std(), 0.01),
+    ):  # fmt: skip
+        assert reading.numbers["weight", what] == close(float(whole), rel=rel), what
 
 
 def test_the_pace_of_readings_keeps_to_its_share_of_the_time() -> None:

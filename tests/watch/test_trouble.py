@@ -21,7 +21,6 @@ from torch import nn
 from watching_cases import CASES, Nobody, mlp
 
 import runtrue
-from runtrue import stats
 from runtrue.tape import Tape
 from runtrue.watch import gauge, loop, noting, reading, record_of, scribe, seeking, watching, witness
 from runtrue.watch.history import History
@@ -36,7 +35,7 @@ ENDS_WATCHING: list[tuple[Any, str]] = [
     (seeking.Seeker, "forward_ends"), (seeking.Seeker, "seek"), (watching, "mark_of"), (reading, "facts"), (reading, "fetch"),
 ]  # fmt: skip
 ENDS_LAYERS: list[tuple[Any, str]] = [
-    (gauge.Gauge, "layer_output"), (gauge.Gauge, "activation_output"), (stats, "rms"), (Tape, "_follow"),
+    (gauge.Gauge, "layer_output"), (gauge.Gauge, "activation_output"), (gauge, "rms"), (Tape, "_follow"),
     (Tape, "_enter_module"), (Tape, "_leave_module"), (Tape, "_layer_called"),
 ]  # fmt: skip
 ON_THE_OTHER_THREAD: list[tuple[Any, str]] = [

@@ -6,6 +6,7 @@ batch are read: a batch is a sample already.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,8 +18,11 @@ from runtrue.tape import Layer, LossCall
 from runtrue.watch.packets import Key
 
 MOST_READ = 2**17
-"""Numbers of one activation that are read, by whole examples. Of so many the standard error of a mean is 0.003 standard
-deviations, and of a share 0.0014."""
+"""Numbers of one activation that are read at most, by whole examples."""
+ENOUGH = 2**14
+"""Numbers that suffice where `EXAMPLES` examples have them: the standard error of a mean is 0.008 standard deviations then, and
+of a share 0.004."""
+EXAMPLES = 32
 IN_HISTOGRAM = 1024  # outputs of a layer that one histogram counts
 WINDOW = 8  # readings for which a unit has to be silent, at least, before it counts as dead
 
@@ -29,11 +33,11 @@ class Gauge:
     activation, whose output alone is read then. fails: told of an error in a backward pass."""
 
     fails: Callable[[Exception], None]
-    numbers: dict[Key, Tensor] = field(default_factory=dict)
+    numbers: dict[Key, Tensor | float] = field(default_factory=dict)
     samples: dict[str, Tensor] | None = None
     """A few outputs of each layer, for a histogram; None if none is wanted."""
     _activated: set[str] = field(default_factory=set)
-    _silent: dict[str, tuple[Tensor, Tensor | None, int]] = field(default_factory=dict)
+    _silent: dict[str, tuple[Tensor | None, Tensor | None, int]] = field(default_factory=dict)
     _seen: set[tuple[Layer, str]] = field(default_factory=set)
 
     def begin(self, histograms: bool) -> None:
@@ -62,7 +66,7 @@ class Gauge:
             part = first_examples(output)
             self._moments(layer, part)
             zeros = stats.zero_fraction_per_unit(part, stats.unit_dim(part, layer.kind))
-            self._keep(layer, zero_fraction=zeros.mean(), dead_fraction=self._dead(layer.name, zeros == 1))
+            self._keep(layer, zero_fraction=number(zeros.mean()), dead_fraction=self._dead(layer.name, zeros == 1))
             if layer.activation in stats.BOUNDS:
                 self._keep(layer, saturated_fraction=stats.saturated_fraction(part, layer.activation))
 
@@ -76,24 +80,27 @@ class Gauge:
         return again or not output.is_floating_point() or output.numel() == 0
 
     def _moments(self, layer: Layer, part: Tensor) -> None:
-        mean, std = stats.moments(part).unbind()
+        mean, std = stats.moments_on_host(part) if on_host(part) else stats.moments(part).unbind()
         self._keep(layer, mean=mean, std=std)
         if self.samples is not None:
             flat = part.reshape(-1)
             self.samples[layer.name] = flat[:: max(1, len(flat) // IN_HISTOGRAM)][:IN_HISTOGRAM].float()
 
-    def _dead(self, name: str, silent: Tensor) -> Tensor:
+    def _dead(self, name: str, silent: Tensor) -> Tensor | float:
         """Share of the units that were silent in all readings of this window and of the one before."""
-        now, before, count = self._silent.get(name, (silent, None, 0))
-        if now.shape != silent.shape:
+        now, before, count = self._silent.get(name, (None, None, 0))
+        if now is None or now.shape != silent.shape:
             now, before, count = silent, None, 0
-        now = now & silent
-        both = now if before is None else now & before
+        elif count:
+            now &= silent
+        else:
+            now = silent
+        dead = now if before is None else now & before
         count += 1
-        self._silent[name] = (torch.ones_like(silent), now, 0) if count == WINDOW else (now, before, count)
-        return both.float().mean()
+        self._silent[name] = (now, before, count) if count < WINDOW else (silent, now, 0)
+        return number(torch.count_nonzero(dead)) / max(1, len(silent))
 
-    def _keep(self, layer: Layer, **values: Tensor) -> None:
+    def _keep(self, layer: Layer, **values: Tensor | float) -> None:
         for what, value in values.items():
             self.numbers[layer.name, what] = value
 
@@ -104,20 +111,36 @@ class Signal:
 
     __torch_unserializable__ = True
     name: str
-    numbers: dict[Key, Tensor]
+    numbers: dict[Key, Tensor | float]
     fails: Callable[[Exception], None]
 
     def __call__(self, gradient: Tensor) -> None:
         try:
             with torch.no_grad():
-                self.numbers[self.name, "signal_rms"] = stats.rms(first_examples(gradient))
+                self.numbers[self.name, "signal_rms"] = rms(first_examples(gradient))
         except Exception as error:  # noqa: BLE001 the training goes on, whatever happens here
             self.fails(error)
 
 
+def number(x: Tensor) -> Tensor | float:
+    """As it is, where nobody has to be waited for."""
+    return float(x) if x.device.type == "cpu" else x
+
+
+def rms(part: Tensor) -> Tensor | float:
+    return stats.norm_on_host(part) / math.sqrt(part.numel()) if on_host(part) else stats.rms(part)
+
+
+def on_host(x: Tensor) -> bool:
+    """Its numbers can be had at once, as they are."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0
+
+
 def first_examples(x: Tensor) -> Tensor:
-    """The first examples of a batch, as many as make `MOST_READ` numbers; at least one."""
+    """The first examples of a batch: as many as make `ENOUGH` numbers and are `EXAMPLES` or more, but not more than `MOST_READ`
+    numbers; at least one."""
     x = x.detach()
-    if x.dim() < 2 or x.numel() <= MOST_READ:
+    if x.dim() < 2 or x.numel() <= ENOUGH:
         return x
-    return x[: max(1, MOST_READ * len(x) // x.numel())]
+    each = x.numel() // len(x)
+    return x[: max(1, min(MOST_READ // each, max(EXAMPLES, ENOUGH // each)))]

@@ -1,15 +1,19 @@
-"""The tape as the watch uses it: an error of ours ends the listening and leaves the user's forward pass as it is."""
+"""The tape as the watch uses it: an error of ours ends the listening and leaves the user's forward pass as it is, and of an
+operation nothing is asked but which layers wait for an activation behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import nn, overrides
+from torch import Tensor, nn, overrides
 from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
 
-from runtrue.tape import Observer, Tape
+from runtrue.calls import ActivationCall
+from runtrue.tape import Layer, Names, Observer, Source, Tape
+
+NOTHING = Source()
 
 
 class _Call:
@@ -33,8 +37,10 @@ class _Call:
 class Listening(Tape):
     """fails: told of an error of ours, once. The tape records from `begin` to `end`, which may be called twice."""
 
-    def __init__(self, model: nn.Module, observer: Observer, fails: Callable[[Exception], None]) -> None:
-        super().__init__(model, observer)
+    def __init__(
+        self, model: nn.Module, observer: Observer, fails: Callable[[Exception], None], names: Names | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(model, observer, names)
         self.fails, self.broken = fails, False
 
     def __torch_function__(
@@ -64,6 +70,28 @@ class Listening(Tape):
             handle.remove()
         self.handles = []
         self._sources.clear()
+
+    def _joined(self, tensors: Iterable[Tensor]) -> Source:
+        waiting: dict[Layer, None] = {}
+        for tensor in tensors:
+            source = self._source(tensor)
+            if source is not None:
+                waiting.update(dict.fromkeys(source.waiting))
+        return Source(tuple(waiting)) if waiting else NOTHING
+
+    def _passed(self, name: str, inputs: list[Tensor], plain: Source, before: Source) -> Source:
+        return plain
+
+    def _note_activation(self, name: str, args: Any, kwargs: Any, before: Source) -> ActivationCall | None:
+        return None
+
+    def _feed(self, layer: Layer, before: Source) -> None: ...
+
+    def _note_loss(self, name: str, args: Any, kwargs: Any) -> None: ...
+
+    def _note_regularizers(self, name: str, args: Any, kwargs: Any, before: Source) -> None: ...
+
+    def _note_cut(self, name: str, output: Any) -> None: ...
 
     def _entered(self, module: nn.Module, inputs: Any) -> None:
         self._unless_broken(self._enter_module, module, inputs)

@@ -16,17 +16,20 @@ Fetch = Callable[[], list[float]]
 """Waits for the transfer, on the scribe's thread alone."""
 
 
-def fetch(tensors: Sequence[Tensor]) -> Fetch:
-    """One-element tensors as floats: packed on each device, sent without waiting, read when asked."""
-    if not tensors:
+def fetch(values: Sequence[Tensor | float]) -> Fetch:
+    """One-element tensors as floats: those on the CPU at once, others packed on each device, sent without waiting, read when
+    asked."""
+    if not values:
         return list
-    by_device: dict[torch.device, list[int]] = {}
-    for place, tensor in enumerate(tensors):
-        by_device.setdefault(tensor.device, []).append(place)
-    sent = {device: _sent(torch.stack([_number(tensors[i]) for i in places])) for device, places in by_device.items()}
+    found, by_device = [0.0] * len(values), dict[torch.device, list[int]]()
+    for place, value in enumerate(values):
+        if isinstance(value, Tensor) and value.device.type != "cpu":
+            by_device.setdefault(value.device, []).append(place)
+        else:
+            found[place] = float(value)
+    sent = {device: _sent(torch.stack([_number(values[i]) for i in places])) for device, places in by_device.items()}
 
     def read() -> list[float]:
-        found = [0.0] * len(tensors)
         for device, places in by_device.items():
             for place, number in zip(places, sent[device]().tolist(), strict=True):
                 found[place] = number
@@ -35,12 +38,13 @@ def fetch(tensors: Sequence[Tensor]) -> Fetch:
     return read
 
 
-def _number(tensor: Tensor) -> Tensor:
+def _number(value: Tensor | float) -> Tensor:
     """Shape () and float32, or float64: of most it is the tensor itself."""
-    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    if tensor.dim() == 0 and tensor.dtype == wide and not tensor.requires_grad:
-        return tensor
-    return tensor.detach().reshape(()).to(wide)
+    assert isinstance(value, Tensor)
+    wide = torch.float64 if value.dtype == torch.float64 else torch.float32
+    if value.dim() == 0 and value.dtype == wide and not value.requires_grad:
+        return value
+    return value.detach().reshape(()).to(wide)
 
 
 def fetch_whole(tensor: Tensor) -> Callable[[], Tensor]:
@@ -76,6 +80,8 @@ class Sent:
     facts: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Numbers in each parameter whose mean was read."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """How many times as many numbers a parameter has as were followed, where not all were."""
 
 
 @dataclass(frozen=True, eq=False)

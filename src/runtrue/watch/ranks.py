@@ -25,7 +25,7 @@ from runtrue.watch.record import FILE
 from runtrue.watch.stepping import shards
 
 PATIENCE = timedelta(seconds=60)
-NORMS = ("grad_norm", "weight_norm", "moved", "moved_from")
+NORMS = ("grad_norm", "moved", "moved_from")
 """Of a sharded parameter these are of the shard: squares add up."""
 
 
@@ -65,8 +65,8 @@ class Ranks:
 
     def apart(self, numbers: Mapping[Key, float]) -> list[str]:
         """Parameters that every rank holds whole and that differ between the ranks."""
-        names = [name for name, what in numbers if what == "weight_norm" and name not in self.sharded]
-        own = torch.tensor([numbers[name, "weight_norm"] for name in names], dtype=torch.float64)
+        names = [name for name, what in numbers if what == "moved_from" and name not in self.sharded]
+        own = torch.tensor([numbers[name, "moved_from"] for name in names], dtype=torch.float64)
         ends = torch.cat([own, -own])
         dist.all_reduce(ends, dist.ReduceOp.MAX, group=self.group)
         high, low = ends[: len(names)], -ends[len(names) :]

@@ -9,10 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from runtrue.tape import names_in
 from runtrue.watch.gauge import Gauge
 from runtrue.watch.listening import Listening
 from runtrue.watch.loop import Loop, compiled, facts, named_held, parameters_of, unwrapped
@@ -21,7 +24,25 @@ from runtrue.watch.stepping import Step
 from runtrue.watch.witness import Witness
 
 HISTOGRAM = 8  # readings from one histogram to the next
+T = TypeVar("T")
+LOOKING_UP = 0.005  # share of the time
 PATIENCE = 64  # steps that a reading waits for the optimizer, where gradients are accumulated
+
+
+class Lookup(Generic[T]):
+    """What a search through the model finds; searched again as often as that takes little of the time."""
+
+    def __init__(self, search: Callable[[], T]) -> None:
+        self.search, self.found = search, list[T]()
+        self.until = 0.0
+
+    def __call__(self) -> T:
+        start = time.perf_counter()
+        if start >= self.until:
+            self.found[:] = [self.search()]
+            now = time.perf_counter()
+            self.until = now + (now - start) / LOOKING_UP
+        return self.found[0]
 
 
 class Open:
@@ -29,8 +50,9 @@ class Open:
 
     def __init__(self, step: int, optimizer_steps: int) -> None:
         self.step, self.since = step, optimizer_steps
-        self.numbers: dict[Key, Tensor] = {}
+        self.numbers: dict[Key, Tensor | float] = {}
         self.sizes: dict[str, int] = {}
+        self.parts: dict[str, float] = {}
         self.steps: dict[int, Step] = {}
         """By the id of the optimizer; None behind its step."""
         self.taped: set[int] = set()
@@ -63,6 +85,9 @@ class Reader:
         self._tape: Listening | None = None
         self._blind = False
         self._names: tuple[Key, ...] = ()
+        self._facts = Lookup(partial(facts, model, optimizers))
+        self._compiled = Lookup(partial(compiled, model))
+        self._modules = Lookup(partial(names_in, unwrapped(model)))
         self._named: dict[int, tuple[tuple[int, ...], dict[str, nn.Parameter]]] = {}
 
     def arm(self, step: int) -> None:
@@ -78,11 +103,11 @@ class Reader:
         if opened is None or self._blind or self._tape is not None or id(called) in opened.taped:
             return
         opened.taped.add(id(called))
-        if compiled(self.model):
+        if self._compiled():
             self.noted("not seen", "torch.compile runs the model: what happens in its layers is not read")
             return
         with opened.timed():
-            self._tape = Listening(unwrapped(self.model), self._gauge, self._fail)
+            self._tape = Listening(unwrapped(self.model), self._gauge, self._fail, self._modules())
             self._tape.begin()
 
     def forward_ends(self) -> None:
@@ -96,7 +121,7 @@ class Reader:
         if opened is None or id(optimizer) in opened.steps:
             return
         with opened.timed():
-            step = opened.steps[id(optimizer)] = Step(opened.numbers, opened.sizes)
+            step = opened.steps[id(optimizer)] = Step(opened.numbers, opened.sizes, opened.parts)
             step.begin(self.named(optimizer))
             witness = self.witnesses.get(id(optimizer))
             clipped = witness.clipped() if witness is not None else None
@@ -122,7 +147,7 @@ class Reader:
             self._names = self._names if names == self._names else names  # readings on their way share them
             sent = Sent(
                 opened.step, time.perf_counter() - self.began, self._names, fetch(list(numbers.values())), samples,
-                facts(self.model, self.optimizers), opened.sizes,
+                self._facts(), opened.sizes, opened.parts,
             )  # fmt: skip
             self._gauge.end()
         self.open = None

@@ -15,7 +15,7 @@ from statistics import median
 from runtrue.findings import Finding
 from runtrue.watch.history import History
 from runtrue.watch.judging import GRAVITY, judge
-from runtrue.watch.packets import Packet, Sent
+from runtrue.watch.packets import Key, Packet, Sent
 from runtrue.watch.ranks import Ranks
 from runtrue.watch.record import Histogram, Reading, Recorder
 from runtrue.watch.voice import Voice
@@ -23,6 +23,7 @@ from runtrue.watch.voice import Voice
 WAITING = 64  # packets that may wait; each holds a second of training or 512 steps
 JUDGING = 0.02  # share of the time that judging may take
 BINS = 24
+NO_PARTS: Mapping[str, float] = {}
 
 Tell = Callable[[int, Finding], None]
 
@@ -170,7 +171,7 @@ class Scribe:
             except RuntimeError as error:
                 self.say(f"runtrue: numbers are this process's own from step {sent.step} on: {error}")
                 self.ranks = None
-        numbers = derived(numbers, sent.sizes)
+        numbers = derived(numbers, sent.sizes, sent.parts)
         self.history.add_read(sent.step, numbers)
         self.history.facts = dict(sent.facts)
         return Reading(sent.step, sent.at, numbers)
@@ -223,17 +224,22 @@ class Scribe:
             self._recorder.flush()
 
 
-def derived(numbers: dict[tuple[str, str], float], sizes: Mapping[str, int]) -> dict[tuple[str, str], float]:
-    """Standard deviations from norms and means, std² = ‖x‖²/n − mean², and relative changes from what moved."""
+def derived(
+    numbers: dict[Key, float], sizes: Mapping[str, int], parts: Mapping[str, float] = NO_PARTS
+) -> dict[Key, float]:  # fmt: skip
+    """Norms of whole parameters from those of the parts that were followed, standard deviations from norms and means,
+    std² = ‖x‖²/n − mean², and relative changes from what moved."""
     for name, what in list(numbers):
-        if what in ("grad_mean", "weight_mean") and name in sizes:
-            kind = what.removesuffix("_mean")
-            square = numbers[name, f"{kind}_norm"] ** 2 / sizes[name] - numbers[name, what] ** 2
-            numbers[name, f"{kind}_std"] = math.sqrt(square) if square > 0 else (0.0 if square <= 0 else math.nan)
-    for name, what in list(numbers):
-        if what == "moved":
-            moved, size = numbers.pop((name, "moved")), numbers.pop((name, "moved_from"))
-            numbers[name, "update_ratio"] = moved / size if size else (math.inf if moved else 0.0)
+        if what == "moved_from":
+            size, moved = numbers.pop((name, "moved_from")), numbers.pop((name, "moved"), None)
+            numbers[name, "weight_norm"] = size * math.sqrt(parts.get(name, 1.0))
+            if moved is not None:
+                numbers[name, "update_ratio"] = moved / size if size else (math.inf if moved else 0.0)
+    for name, size in sizes.items():
+        for kind in ("grad", "weight"):
+            if (name, f"{kind}_mean") in numbers:
+                square = numbers[name, f"{kind}_norm"] ** 2 / size - numbers[name, f"{kind}_mean"] ** 2
+                numbers[name, f"{kind}_std"] = math.sqrt(square) if square > 0 else (0.0 if square <= 0 else math.nan)
     return numbers
 
 

@@ -1,15 +1,17 @@
 """What is read of parameters at one step: gradients and weights before the optimizer's step, and what it changed.
 
-Numbers stay on the device where the tensors are, one each; nothing here waits. Of a large parameter some rows are read, spread
-over all of them: so a reading costs little beside the step it reads, and needs no copy of a whole network. Of a parameter that is
-spread over processes its own shard is read: norms are the shard's, means are weighted by its size, to be brought together by
-`ranks`.
+Numbers stay on the device where the tensors are, one each; nothing here waits. Of a large parameter pieces are read, spread over
+all of it, and only its gradient's norm is of the whole: so a reading costs little beside the step it reads, and needs no copy of
+a whole network. Of a parameter that is spread over processes its own shard is read: norms are the shard's, means are weighted by
+its size, to be brought together by `ranks`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,76 +19,152 @@ from torch import Tensor, nn
 from runtrue import stats
 from runtrue.watch.packets import Key
 
-MOST_ROWS = 2**20
-"""Numbers of one parameter whose change is followed, by whole rows; smaller parameters are followed whole."""
-MOST_MEAN = 2**16  # numbers of one parameter that its mean and its share of zeros are taken of, by whole rows
+MOST_FOLLOWED = 2**14
+"""Numbers of one parameter whose size and change are read; smaller parameters are read whole. Of so many that are alike, a norm
+is within 0.8 %; pieces lie all over it, so that rows that are not alike (those of an embedding) all have their part in it."""
+MOST_MEAN = (
+    2**13
+)  # numbers of one gradient that its mean and its share of zeros are taken of: within 1.6 % of a deviation
+PIECE = 64  # numbers that lie side by side
+
+
+@dataclass(eq=False)
+class Like:
+    """Parameters of which equally many numbers are followed, on one device: read together, a row each."""
+
+    names: list[str] = field(default_factory=list)
+    held: list[nn.Parameter] = field(default_factory=list)
+    before: Tensor | None = None
+
+    def weights(self) -> Tensor:
+        return rows([local(p) for p in self.held], MOST_FOLLOWED)
+
+    def gradients(self) -> list[Tensor]:
+        return [local(p.grad) for p in self.held]
 
 
 @dataclass(eq=False)
 class Step:
-    """One optimizer's step. sizes: how many numbers a parameter has whose mean is read."""
+    """One optimizer's step. sizes: how many numbers a parameter has whose mean is read. parts: how many times as many numbers a
+    parameter has as are followed."""
 
-    numbers: dict[Key, Tensor]
+    numbers: dict[Key, Tensor | float]
     sizes: dict[str, int]
-    followed: dict[str, nn.Parameter] = field(default_factory=dict)
-    before: list[Tensor] = field(default_factory=list)
+    parts: dict[str, float]
+    followed: list[Like] = field(default_factory=list)
 
     @torch.no_grad()
     def begin(self, named: Mapping[str, nn.Parameter]) -> None:
         """Between the backward pass and the step. Sparse gradients are left out."""
         dense = {name: p for name, p in named.items() if p.grad is not None and p.grad.layout is torch.strided}
-        if not dense:
-            return
-        weights, gradients = [local(p) for p in dense.values()], [local(p.grad) for p in dense.values()]
-        self._tell(dense, "grad_norm", norms(gradients))
-        self._tell(dense, "weight_norm", norms(weights))
-        for (name, parameter), weight, gradient in zip(dense.items(), weights, gradients):
-            if weight.dim() > 1 and parameter.numel():
-                self._means(name, parameter, weight, gradient)
-        self.followed = dense
-        self.before = [spread_rows(weight, MOST_ROWS).clone() for weight in weights]
+        self.followed = alike(dense)
+        for like in self.followed:
+            before = like.before = like.weights()
+            self._tell(like.names, "moved_from", norms_of_rows(before))
+            self._tell(like.names, "grad_norm", norms(like.gradients()))
+            self._note_sizes(like, before.shape[1])
+            if all(p.dim() < 2 for p in like.held):
+                continue
+            part = rows(like.gradients(), MOST_MEAN)
+            self._tell_means(like, "grad_mean", means_of_rows(part))
+            self._tell_means(like, "grad_zero", means_of_rows(stats.zeros(part)))
+            self._tell_means(like, "weight_mean", means_of_rows(before))
 
-    def _means(self, name: str, parameter: nn.Parameter, weight: Tensor, gradient: Tensor) -> None:
-        self.sizes[name] = parameter.numel()
-        if not weight.numel():
-            zero = torch.zeros((), device=weight.device)
-            self.numbers |= {(name, "grad_mean"): zero, (name, "grad_zero"): zero, (name, "weight_mean"): zero}
-            return
-        part, share = spread_rows(gradient, MOST_MEAN), shards(parameter) * weight.numel() / parameter.numel()
-        found = {
-            "grad_mean": part.mean(dtype=torch.float32), "grad_zero": stats.zero_fraction(part),
-            "weight_mean": spread_rows(weight, MOST_MEAN).mean(dtype=torch.float32),
-        }  # fmt: skip
-        for what, mean in found.items():
-            self.numbers[name, what] = mean if share == 1 else mean * share
+    def _note_sizes(self, like: Like, followed: int) -> None:
+        for name, parameter in zip(like.names, like.held):
+            own = local(parameter).numel()
+            if own > followed:
+                self.parts[name] = own / followed
+            if parameter.dim() > 1:
+                self.sizes[name] = parameter.numel()
 
-    def _tell(self, names: Iterable[str], what: str, values: Iterable[Tensor]) -> None:
+    def _tell(self, names: Iterable[str], what: str, values: Iterable[Tensor | float]) -> None:
         for name, value in zip(names, values, strict=True):
             self.numbers[name, what] = value
 
+    def _tell_means(self, like: Like, what: str, means: Iterable[Tensor | float]) -> None:
+        for name, parameter, mean in zip(like.names, like.held, means, strict=True):
+            if parameter.dim() > 1 and parameter.numel():
+                cut = shards(parameter)
+                share = 1 if cut == 1 else cut * local(parameter).numel() / parameter.numel()
+                self.numbers[name, what] = mean if share == 1 else mean * share
+
     @torch.no_grad()
     def end(self) -> None:
-        """‖w after − w before‖ and ‖w before‖ of the rows that are followed."""
-        if not self.followed:
-            return
-        self._tell(self.followed, "moved_from", norms(self.before))
-        torch._foreach_sub_(self.before, [spread_rows(local(p), MOST_ROWS) for p in self.followed.values()])
-        self._tell(self.followed, "moved", norms(self.before))
-        self.followed, self.before = {}, []
+        """‖w after − w before‖ of what is followed."""
+        for like in self.followed:
+            assert like.before is not None
+            self._tell(like.names, "moved", norms_of_rows(like.weights().sub_(like.before)))
+        self.followed = []
 
 
-def spread_rows(x: Tensor, most: int) -> Tensor:
-    """Rows of a parameter, evenly spread, as many as make `most` numbers; the whole of a small one."""
+def alike(named: Mapping[str, nn.Parameter]) -> list[Like]:
+    found: dict[Any, Like] = {}
+    for name, parameter in named.items():
+        own = local(parameter)
+        by_rows = (
+            own.numel() > MOST_FOLLOWED and in_memory(own) is None
+        )  # equally many numbers are not to be had of those
+        key = (name if by_rows else own.numel(), own.device, own.dtype)
+        like = found.setdefault(key, Like())
+        like.names.append(name)
+        like.held.append(parameter)
+    return list(found.values())
+
+
+def rows(tensors: Sequence[Tensor], most: int) -> Tensor:
+    """A copy of what is read of each, flat, one below the other; in float32 where they are halves."""
+    found = torch.stack([spread(x, most).reshape(-1) for x in tensors])
+    return found if found.dtype in (torch.float32, torch.float64) else found.float()
+
+
+def norms_of_rows(x: Tensor) -> Sequence[Tensor | float]:
+    return apart(torch.linalg.vector_norm(x, dim=1))
+
+
+def means_of_rows(x: Tensor) -> Sequence[Tensor | float]:
+    """0 of no numbers: a process may have no part of a parameter."""
+    return apart(x.sum(1) / max(1, x.shape[1]))
+
+
+def apart(x: Tensor) -> Sequence[Tensor | float]:
+    """Numbers that lie on the host are taken as they are; others stay where they are."""
+    found: list[float] = x.tolist() if x.device.type == "cpu" else []
+    return found or x.unbind()
+
+
+def spread(x: Tensor, most: int) -> Tensor:
+    """Pieces from all over a parameter that make `most` numbers, or less; the whole of a small one. So many lie from one to the
+    next that all columns have their turn, also where a row is a whole number of pieces."""
     x = x.detach()
-    if x.dim() < 2 or x.numel() <= most:
+    if x.numel() <= most:
         return x
-    return x[:: -(-x.numel() // most)]
+    flat = in_memory(x)
+    if flat is None:
+        return x[:: -(-x.numel() // most)]
+    pieces = flat[: x.numel() // PIECE * PIECE].view(-1, PIECE)
+    every, row = -(-len(pieces) // (most // PIECE)), x.numel() // len(x)
+    while math.gcd(every * PIECE, row) > PIECE:
+        every += 1
+    return pieces[::every]
 
 
-def norms(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """‖·‖₂ of each; in float32 where a half could not hold it."""
+def in_memory(x: Tensor) -> Tensor | None:
+    """All numbers in the order of the memory, no copy; None if they do not lie side by side."""
+    if x.is_contiguous():
+        return x.view(-1)
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).view(-1)
+    return x.t().view(-1) if x.dim() == 2 and x.t().is_contiguous() else None
+
+
+def norms(tensors: Sequence[Tensor]) -> Sequence[Tensor | float]:
+    """‖·‖₂ of the whole of each; in float32 where a half could not hold it."""
+    if all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors):
+        flat = [in_memory(t) for t in tensors]
+        return [stats.norm_on_host(t if f is None else f) for t, f in zip(tensors, flat)]
     if all(t.dtype in (torch.float32, torch.float64) for t in tensors):
-        return torch._foreach_norm(list(tensors))
+        return apart(torch.stack(torch._foreach_norm(list(tensors))))
     return [torch.linalg.vector_norm(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in tensors]
 
 
