@@ -114,6 +114,12 @@ class TestSteps:
         assert not said(judge_layers, layers(LEARNS, **long))
         assert not said(judge_layers, layers(**weights({"a.weight": 0.11, "b.weight": 0.09, "c.weight": 0.05})))
 
+    def test_weights_that_began_at_0_change_by_much_of_nothing(self) -> None:
+        long = weights({"a.weight": 0.5, "b.weight": 0.5})
+        small, usual = (dict.fromkeys(("a.weight", "b.weight"), spread) for spread in (4e-3, 6e-3))
+        assert not said(judge_layers, layers(**long, weight_std=small))
+        assert list(said(judge_layers, layers(**long, weight_std=usual))) == ["learning-rate-too-high"]
+
     def test_too_short(self) -> None:
         """300 steps of 3.2e-5 are 0.96 %, of 3.4e-5 1.02 %."""
         short = weights({"a.weight": 3.2e-5, "b.weight": 3.2e-5})

@@ -114,6 +114,14 @@ class TestOptimizer:
         """Master weights in float32: they get a gradient, and the model their values."""
         assert not said(judge_loop, loop(held=4, foreign=4))
 
+    def test_of_frozen_parameters_alone(self) -> None:
+        found = said(
+            judge_loop, loop({"step": 100, "empty step": 100}, held=2, held_and_asking=0, frozen=["b.weight", "b.bias"])
+        )
+        assert list(found) == ["parameters-frozen"] and found["parameters-frozen"].severity == "fault"
+        assert "none of the optimizer's 2 parameters asks for a gradient" in found["parameters-frozen"].message
+        assert "parameters-frozen" not in said(judge_loop, loop({"step": 19, "empty step": 19}, held_and_asking=0))
+
     def test_a_part_left_out(self) -> None:
         found = said(judge_loop, loop(held=2, not_held=["a.weight", "a.bias"], foreign=2))["parameters-not-optimized"]
         assert found.severity == "warning" and found.where == "a.weight" and "2 of 4 parameters" in found.message

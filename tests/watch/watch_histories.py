@@ -15,7 +15,8 @@ Judge = Callable[[History], Iterator[Finding]]
 
 FACTS: dict[str, Any] = {
     "optimizers": 1, "parameters": 4, "names": ["a.weight", "a.bias", "b.weight", "b.bias"], "foreign": 0, "held": 4,
-    "not held": [], "frozen": [], "at rate 0": [], "by mode": [], "dropouts in training": [], "frozen norms that move": [],
+    "held and asking": 4, "not held": [], "frozen": [], "at rate 0": [], "by mode": [], "dropouts in training": [],
+    "frozen norms that move": [],
 }  # fmt: skip
 
 

@@ -29,6 +29,8 @@ that scale each gradient by its own size move early layers as well as late ones,
 GROWS = 1e3  # gradient norm over the median of earlier readings
 LONG_STEP = 0.1
 """Median relative change of the weights in one step. Networks that learn have 1e-4 to 1e-2 (N1.2: weights keep their size)."""
+NO_SIZE = 5e-3
+"""Standard deviation of weights below which a large relative change is not a long step: they began at 0 or near it."""
 NOT_MOVED = 1e-2
 """Share of their size that the weights can have moved by in a whole run, if all steps went the same way: too little to learn."""
 THROWN = 3.0
@@ -170,7 +172,7 @@ def thrown(history: History) -> bool | None:
 
 def steps_too_long(history: History, found: Progress) -> Iterator[Finding]:
     changes = medians(history)
-    if not changes or not found.stuck or min(changes) <= LONG_STEP:
+    if not changes or not found.stuck or min(changes) <= LONG_STEP or spreads(history) < NO_SIZE:
         return
     yield Finding(
         "learning-rate-too-high", "fault", "the optimizer",
@@ -179,6 +181,12 @@ def steps_too_long(history: History, found: Progress) -> Iterator[Finding]:
         "(N3.2).",
         {"update_ratio": median(changes), "limit": LONG_STEP, "rate": history.rate},
     )  # fmt: skip
+
+
+def spreads(history: History) -> float:
+    """Standard deviation of the weights of a layer, the median over the layers, at the last reading."""
+    last = [one[-1] for one in history.series("weight_std", 1).values()]
+    return median(last) if last else math.inf
 
 
 def steps_too_short(history: History, found: Progress) -> Iterator[Finding]:

@@ -107,7 +107,7 @@ def parameters_of(optimizer: Optimizer) -> Iterator[nn.Parameter]:
 def facts(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Any]:
     """How the model and its optimizers stand to each other; names and numbers, looked up when a step is read."""
     optimizers = list(optimizers)
-    held = {id(p) for one in optimizers for p in parameters_of(one)}
+    held = {id(p): p for one in optimizers for p in parameters_of(one)}
     still = {id(p) for one in optimizers for group in one.param_groups if _zero(group["lr"]) for p in group["params"]}
     core = unwrapped(model)
     named = dict(core.named_parameters())
@@ -117,8 +117,9 @@ def facts(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Any]:
         "optimizers": len(optimizers),
         "parameters": len(named),
         "names": list(named),
-        "foreign": len(held - {id(p) for p in model.parameters()}),
+        "foreign": len(held.keys() - {id(p) for p in model.parameters()}),
         "held": len(held),
+        "held and asking": sum(p.requires_grad for p in held.values()),
         "not held": [name for name, p in named.items() if p.requires_grad and id(p) not in held],
         "frozen": [name for name, p in named.items() if not p.requires_grad],
         "at rate 0": [name for name, p in named.items() if id(p) in still],

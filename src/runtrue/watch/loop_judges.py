@@ -23,6 +23,7 @@ def judge_loop(history: History) -> Iterator[Finding]:
     yield from not_cleared(history)
     yield from wrong_mode(history)
     yield from evaluated_in_training(history)
+    yield from nothing_to_train(history)
     yield from stepped_early(history)
     yield from not_optimized(history)
     yield from frozen_that_moves(history)
@@ -94,7 +95,7 @@ def evaluated_in_training(history: History) -> Iterator[Finding]:
 def stepped_early(history: History) -> Iterator[Finding]:
     counts = history.counts
     total = counts["step"]
-    if total < MANY or foreign(history):
+    if total < MANY or foreign(history) or all_frozen(history):
         return
     if counts["empty step"] >= MOST * total:
         yield Finding(
@@ -144,6 +145,25 @@ def not_optimized(history: History) -> Iterator[Finding]:
             f"watched, {left[0]} first: they "
             "keep their initial values. Hand them to the optimizer, or set requires_grad to False if that is meant.",
             {"not_held": left[:20], "count": len(left)},
+        )  # fmt: skip
+
+
+def all_frozen(history: History) -> bool:
+    """Nothing that the optimizer holds asks for a gradient, and none ever came."""
+    facts, counts = history.facts, history.counts
+    return bool(
+        facts and facts["held"] and not facts["held and asking"] and counts["empty step"] >= MOST * counts["step"]
+    )
+
+
+def nothing_to_train(history: History) -> Iterator[Finding]:
+    if history.counts["step"] >= MANY and all_frozen(history) and not foreign(history):
+        held_names = history.facts["held"]
+        yield Finding(
+            "parameters-frozen", "fault", "the optimizer",
+            f"none of the optimizer's {held_names} parameters asks for a gradient (requires_grad is False): no step changes "
+            "anything. Set requires_grad to True on those that are to be trained, after whatever froze the others.",
+            {"held": held_names, "frozen": history.facts["frozen"][:20]},
         )  # fmt: skip
 
 
