@@ -152,4 +152,5 @@ class Fragile(nn.Module):
             return torch.log(x)
         if self.fault == "division":
             return x / (x.sum(1, keepdim=True) - x.sum(1, keepdim=True))
-        return torch.sqrt(x * x) if self.fault == "sqrt" else x.abs().pow(0.5)
+        nothing = x - x.detach()  # a forward pass of 0, whose gradient is infinite times 0, for every unit
+        return x + (torch.sqrt(nothing.square().sum(1, True)) if self.fault == "sqrt" else nothing.abs().pow(0.5))
