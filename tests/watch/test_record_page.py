@@ -182,6 +182,16 @@ def test_a_map_has_a_row_a_layer_in_the_order_of_the_model() -> None:
     assert layer_maps.layer_map([read(0, 1.0)], "dead_fraction", "dead", 1) is None
 
 
+def test_a_parameter_that_was_0_has_no_relative_change() -> None:
+    first, second = (
+        Reading(step, 0.0, {("bias", "update_ratio"): change}) for step, change in ((0, math.inf), (10, 0.5))
+    )
+    spec = layer_maps.layer_map([first, second], "update_ratio", "change", 19)
+    assert spec is not None
+    (row,) = spec["datasets"]["rows"]
+    assert (row["step"], row["value"]) == ([10], [0.5])
+
+
 def test_a_deep_network_keeps_its_first_and_last_layer_and_its_weights() -> None:
     names = [f"layers.{i}" for i in range(300)]
     numbers = {(f"{name}.{part}", "grad_norm"): 1.0 for name in names for part in ("weight", "bias")}

@@ -50,9 +50,7 @@ HEAD = ["run", "faults", "warnings", "steps", "last loss", "validation", "ms a s
 
 def row(name: str, record: Record, steps: Sequence[Stretch], epochs: Sequence[Mapping[str, Any]]) -> list[Any]:
     meta, verdicts = record.meta, record.verdicts()
-    accuracy = next(
-        (one["val_accuracy"] for one in reversed(epochs) if run_charts.finite(one.get("val_accuracy"))), None
-    )
+    accuracy = run_charts.last_told(epochs, "val_accuracy")
     share = f"{accuracy:.2%}" if accuracy is not None and 0 <= accuracy <= 1 else accuracy
     causes = [causes_of(verdicts, kind) for kind in ("fault", "warning")]
     return [

@@ -68,6 +68,8 @@ def layer_map(readings: Sequence[Reading], what: str, title: str, last: int, *, 
     rows: list[Spec] = []
     for name, short in zip(names, short_names(layer_names([{"layer": name} for name in names]))):
         found = [(r.step, r.numbers[name, what]) for r in readings if (name, what) in r.numbers]
+        if what == "update_ratio":  # a parameter that was 0 has no size to be compared with
+            found = [(step, x) for step, x in found if x != math.inf]
         values = [round_off(x) if math.isfinite(x) and x >= 0 else LOST for _, x in found]
         rows.append(
             {

@@ -143,7 +143,7 @@ def numbers(record: Record, steps: Sequence[Stretch], epochs: Sequence[Mapping[s
     loss = last_loss(steps)
     stats = [Stat("steps", f"{done:,}"), Stat("loss now", "none" if loss is None else f"{loss:.4g}")]
     for key in ("val_accuracy", "train_accuracy"):
-        last = next((row[key] for row in reversed(epochs) if run_charts.finite(row.get(key))), None)
+        last = run_charts.last_told(epochs, key)
         if last is not None:
             name = "validation accuracy" if key.startswith("val") else "training accuracy"
             stats.append(Stat(name, f"{last:.2%}" if 0 <= last <= 1 else f"{last:.4g}"))

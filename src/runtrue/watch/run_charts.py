@@ -277,6 +277,11 @@ def epoch_axis() -> Spec:
     return {"field": "epoch", "type": "quantitative", "title": "epoch", "axis": whole, "scale": scale}
 
 
+def last_told(epochs: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """What the last epoch that told it had, if it is a number."""
+    return next((row[key] for row in reversed(epochs) if finite(row.get(key))), None)
+
+
 def finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 

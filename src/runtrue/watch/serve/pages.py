@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from runtrue.report.page import anchored, environment, has_chart
-from runtrue.watch import compare, page
+from runtrue.watch import compare, page, run_charts
 from runtrue.watch.record import Record
 from runtrue.watch.serve.runs import Runs, written
 
@@ -119,13 +119,7 @@ def read_row(runs: Runs, name: str, file: Any) -> Row:
         return replace(
             bare, state=page.state(record.meta, written(file), time.time()).partition(",")[0],
             steps=steps[-1].last + 1 if steps else 0,
-            loss=page.last_loss(steps), accuracy=best(epochs), verdict=said, tone=tone,
+            loss=page.last_loss(steps), accuracy=run_charts.last_told(epochs, "val_accuracy"), verdict=said, tone=tone,
         )  # fmt: skip
     except UNREADABLE:
         return bare
-
-
-def best(epochs: Sequence[Mapping[str, Any]]) -> float | None:
-    """The last validation accuracy that was told."""
-    found = (one["val_accuracy"] for one in reversed(epochs) if isinstance(one.get("val_accuracy"), float))
-    return next(found, None)
