@@ -438,8 +438,7 @@ def test_complex_parameters_are_left_out_and_the_others_read(tmp_path: Path) -> 
             self.filter, self.head = nn.Parameter(torch.randn(9, dtype=torch.cfloat)), nn.Linear(16, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            length: Any = 16  # torch's stubs ask for a tuple
-            found: Tensor = self.head(torch.fft.irfft(torch.fft.rfft(x) * self.filter, n=length))
+            found: Tensor = self.head(torch.fft.irfft(torch.fft.rfft(x) * self.filter, n=16))
             return found
 
     net = Spectral()
@@ -448,7 +447,7 @@ def test_complex_parameters_are_left_out_and_the_others_read(tmp_path: Path) -> 
 
     def train(watch: Any, *_: Any) -> None:
         watch._voice._say = said.append
-        for _ in range(3):
+        for _step in range(3):
             loss = net(torch.randn(8, 16)).square().mean()
             optimizer.zero_grad()
             loss.backward()
