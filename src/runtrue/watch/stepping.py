@@ -11,20 +11,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from runtrue import stats
+from runtrue.watch import rows
 from runtrue.watch.packets import Key
+from runtrue.watch.rows import Rows, on_host
 
-MOST_FOLLOWED = 2**14
-"""Numbers of one parameter whose size and change are read; smaller parameters are read whole. Of so many that are alike, a norm
-is within 0.8 %; pieces lie all over it, so that rows that are not alike (those of an embedding) all have their part in it."""
-MOST_MEAN = 2**13
-"""Numbers of one gradient that its mean and its share of zeros are taken of: within 1.6 % of a deviation."""
-PIECE = 64  # numbers that lie side by side
+MOST_FOLLOWED = 2**13
+"""Numbers of one parameter whose size and change are read, and of its gradient's mean and zeros; smaller parameters are read
+whole. Of so many that are alike a norm is within 1.1 % (a standard error), a mean within 1.6 % of a deviation; pieces lie all
+over it, so that rows that are not alike (those of an embedding) have their part in it. A hundred layers hold 1.6 MB in a step."""
+PIECE = 32  # numbers that lie side by side
 
 
 @dataclass(eq=False)
@@ -33,10 +36,10 @@ class Like:
 
     names: list[str] = field(default_factory=list)
     held: list[nn.Parameter] = field(default_factory=list)
-    before: Tensor | None = None
+    before: Tensor | Rows | None = None
 
-    def weights(self) -> Tensor:
-        return rows([local(p) for p in self.held], MOST_FOLLOWED)
+    def weights(self) -> Tensor | Rows:
+        return rows_of([local(p) for p in self.held], MOST_FOLLOWED)
 
     def gradients(self) -> list[Tensor]:
         return [local(p.grad) for p in self.held]
@@ -64,9 +67,9 @@ class Step:
             self._note_sizes(like, before.shape[1])
             if all(p.dim() < 2 for p in like.held):
                 continue
-            part = rows(like.gradients(), MOST_MEAN)
+            part = rows_of(like.gradients(), MOST_FOLLOWED)
             self._tell_means(like, "grad_mean", means_of_rows(part))
-            self._tell_means(like, "grad_zero", means_of_rows(stats.zeros(part)))
+            self._tell_means(like, "grad_zero", zeros_of_rows(part))
             self._tell_means(like, "weight_mean", means_of_rows(before))
 
     def _note_sizes(self, like: Like, followed: int) -> None:
@@ -93,7 +96,9 @@ class Step:
         """‖w after − w before‖ of what is followed."""
         for like in self.followed:
             assert like.before is not None
-            self._tell(like.names, "moved", norms_of_rows(like.weights().sub_(like.before)))
+            change = like.weights()
+            change -= like.before
+            self._tell(like.names, "moved", norms_of_rows(change))
         self.followed = []
 
 
@@ -116,19 +121,36 @@ def alike(named: Mapping[str, nn.Parameter]) -> list[Like]:
     return list(found.values())
 
 
-def rows(tensors: Sequence[Tensor], most: int) -> Tensor:
-    """A copy of what is read of each, flat, one below the other; in float32 where they are halves."""
-    found = torch.stack([spread(x, most) for x in tensors]).reshape(len(tensors), -1)
-    return found if found.dtype in (torch.float32, torch.float64) else found.float()
+def rows_of(tensors: Sequence[Tensor], most: int) -> Tensor | Rows:
+    """A copy of what is read of each, flat, one below the other: NumPy's on the host, in float32 where they are halves."""
+    if all(map(on_host, tensors)):
+        parts = [spread(x.detach(), most).numpy() for x in tensors]
+        found = np.empty((len(parts), *parts[0].shape), np.float32)
+        for i, part in enumerate(parts):
+            found[i] = part
+        return found.reshape(len(parts), -1)
+    stacked = torch.stack([spread(x, most) for x in tensors]).reshape(len(tensors), -1)
+    return stacked if stacked.dtype in (torch.float32, torch.float64) else stacked.float()
 
 
-def norms_of_rows(x: Tensor) -> Sequence[Tensor | float]:
-    return apart(torch.linalg.vector_norm(x, dim=1))
+def norms_of_rows(x: Tensor | Rows) -> Sequence[Tensor | float]:
+    if isinstance(x, Tensor):
+        return apart(torch.linalg.vector_norm(x, dim=1))
+    found: list[float] = rows.norms(x).tolist()
+    return found
 
 
-def means_of_rows(x: Tensor) -> Sequence[Tensor | float]:
+def means_of_rows(x: Tensor | Rows) -> Sequence[Tensor | float]:
     """0 of no numbers: a process may have no part of a parameter."""
-    return apart(x.sum(1) / max(1, x.shape[1]))
+    if isinstance(x, Tensor):
+        return apart(x.sum(1) / max(1, x.shape[1]))
+    found: list[float] = rows.means(x).tolist()
+    return found
+
+
+def zeros_of_rows(x: Tensor | Rows) -> Sequence[Tensor | float]:
+    """Share of the numbers that are exactly 0."""
+    return means_of_rows(stats.zeros(x)) if isinstance(x, Tensor) else rows.shares(np.equal(x, 0))
 
 
 def apart(x: Tensor) -> Sequence[Tensor | float]:
@@ -138,17 +160,24 @@ def apart(x: Tensor) -> Sequence[Tensor | float]:
 
 
 def spread(x: Tensor, most: int) -> Tensor:
-    """Pieces from all over a parameter that make `most` numbers, or less; the whole of a small one. So many lie from one to the
-    next that all columns have their turn, also where a row is a whole number of pieces."""
+    """Pieces from all over a parameter that make `most` numbers, or less; the whole of a small one."""
     if x.numel() <= most:
         return x
     if not lies_together(x):
         return x[:: -(-x.numel() // most)]
-    pieces, row = x.numel() // PIECE, x.numel() // len(x)
-    every = -(-pieces // (most // PIECE))
+    count, apart = pieces(x.numel(), max(x.stride()), most)
+    return x.as_strided((count, PIECE), (apart, 1))
+
+
+@cache
+def pieces(numbers: int, row: int, most: int) -> tuple[int, int]:
+    """How many, and how far from one to the next: so far that all columns have their turn, also where a row (as it lies in the
+    memory) is a whole number of pieces."""
+    whole = numbers // PIECE
+    every = -(-whole // (most // PIECE))
     while math.gcd(every * PIECE, row) > PIECE:
         every += 1
-    return x.as_strided((-(-pieces // every), PIECE), (every * PIECE, 1))
+    return -(-whole // every), every * PIECE
 
 
 def lies_together(x: Tensor) -> bool:
@@ -162,7 +191,7 @@ def lies_together(x: Tensor) -> bool:
 
 def norms(tensors: Sequence[Tensor]) -> Sequence[Tensor | float]:
     """‖·‖₂ of the whole of each; in float32 where a half could not hold it."""
-    if all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors):
+    if all(map(on_host, tensors)):
         return [stats.norm_on_host(t.as_strided((t.numel(),), (1,)) if lies_together(t) else t) for t in tensors]
     if all(t.dtype in (torch.float32, torch.float64) for t in tensors):
         return apart(torch.stack(torch._foreach_norm(list(tensors))))

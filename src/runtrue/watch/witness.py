@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from runtrue.watch import rows
 from runtrue.watch.loop import Loop
+from runtrue.watch.rows import on_host
 from runtrue.watch.stepping import dense_and_real
 
 
@@ -21,9 +25,9 @@ class Witness:
     wanted: bool = False
     """This step is read."""
     stepped: bool = False
-    stale: Tensor | None = None
+    stale: Tensor | bool | None = None
     """() bool: what lies in the gradient is in part of batches before the last step; None if not."""
-    before: Tensor | None = None
+    before: Tensor | float | None = None
     """Norm of the gradient as the backward pass left it; kept in a step that is read."""
 
     def fresh(self, gradient: Tensor) -> None:
@@ -32,6 +36,9 @@ class Witness:
         old = self.parameter.grad
         if old is None or old.is_sparse:
             self.stale = None
+        elif on_host(old):
+            was = self.stepped or self.stale
+            self.stale = None if was is None else bool(was and old.detach().numpy().any())
         else:
             dirty = old.detach().abs().sum() > 0
             was = torch.ones_like(dirty) if self.stepped else self.stale
@@ -41,15 +48,22 @@ class Witness:
     def added(self, parameter: nn.Parameter) -> None:
         self.before = self.norm() if self.wanted else None
 
-    def norm(self) -> Tensor:
+    def norm(self) -> Tensor | float:
         gradient = self.parameter.grad
         assert gradient is not None
+        if on_host(gradient):
+            return float(rows.norms(gradient.detach().numpy().reshape(1, -1))[0])
         found: Tensor = gradient.detach().norm(dtype=torch.float64 if gradient.device.type != "mps" else torch.float32)
         return found
 
-    def clipped(self) -> Tensor | None:
+    def clipped(self) -> Tensor | float | None:
         """Share of the gradient that is left of what the backward pass brought; None if that was not read."""
-        return None if self.before is None or self.parameter.grad is None else self.norm() / self.before
+        if self.before is None or self.parameter.grad is None:
+            return None
+        now = self.norm()
+        if isinstance(self.before, Tensor) or isinstance(now, Tensor):
+            return now / self.before
+        return now / self.before if self.before else math.nan
 
 
 @dataclass(eq=False)
@@ -63,7 +77,13 @@ class Sentinel:
         """Of a weight one row is looked at: a value that is lost at a layer's input reaches all rows."""
         if gradient.device.type != "cpu" or gradient.is_sparse or not gradient.numel():
             return
-        if not abs(float((gradient if gradient.dim() < 2 else gradient[0]).sum())) < float("inf"):
+        if on_host(gradient):
+            numbers = gradient.detach().numpy()
+            with np.errstate(all="ignore"):
+                total = float(np.add.reduce(numbers if numbers.ndim < 2 else numbers[0], None))
+        else:
+            total = float((gradient if gradient.dim() < 2 else gradient[0]).sum())
+        if not math.isfinite(total):
             self.lost()
 
 
@@ -81,8 +101,8 @@ def witness_among(parameters: Iterable[nn.Parameter], loop: Loop) -> Witness | N
 
 
 def sentinels_among(parameters: Iterable[nn.Parameter], lost: Callable[[], None]) -> list[Sentinel]:
-    """At both ends: what a forward pass loses reaches the last weight or bias, what a backward pass loses only those before."""
+    """At both ends: what a forward pass loses reaches the last weight, what a backward pass loses only those before."""
     found = known(parameters)
     flat, weights = [p for p in found if p.dim() < 2], [p for p in found if p.dim() >= 2]
-    chosen = (flat or weights)[:1] + flat[-1:] + weights[-1:]
+    chosen = (flat or weights)[:1] + (weights or flat)[-1:]
     return [Sentinel(p, lost) for p in {id(p): p for p in chosen}.values()]
