@@ -210,7 +210,7 @@ def _two_pass(x: Tensor) -> Tensor:
 
 def _square32(x: Tensor) -> Tensor:
     """Σ x², as float32 dot products over chunks."""
-    flat = x.reshape(-1)
+    flat = x if x.dim() == 1 else x.reshape(-1)
     if flat.numel() <= CHUNK:
         return torch.dot(flat, flat)
     return torch.stack([torch.dot(chunk, chunk) for chunk in torch.split(flat, CHUNK)]).sum()
@@ -258,4 +258,4 @@ def _share_per_unit(marks: Tensor, dim: int) -> Tensor:
     for other in reversed(range(marks.dim())):
         if other != dim:
             marks = marks.sum(other, keepdim=True)
-    return marks.reshape(units) / torch.full((), each, dtype=marks.dtype, device=marks.device)
+    return marks.reshape(units) / each

@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from runtrue import stats
@@ -24,6 +27,7 @@ ENOUGH = 2**14
 of a share 0.004."""
 EXAMPLES = 32
 IN_HISTOGRAM = 1024  # outputs of a layer that one histogram counts
+Units = Tensor | NDArray[Any]  # NumPy's on the host: of a few hundred numbers each call costs more than its work
 WINDOW = 8  # readings for which a unit has to be silent, at least, before it counts as dead
 
 
@@ -37,7 +41,7 @@ class Gauge:
     samples: dict[str, Tensor] | None = None
     """A few outputs of each layer, for a histogram; None if none is wanted."""
     _activated: set[str] = field(default_factory=set)
-    _silent: dict[str, tuple[Tensor | None, Tensor | None, int]] = field(default_factory=dict)
+    _silent: dict[str, tuple[Units | None, Units | None, int]] = field(default_factory=dict)
     _seen: set[tuple[Layer, str]] = field(default_factory=set)
 
     def begin(self, histograms: bool) -> None:
@@ -66,7 +70,8 @@ class Gauge:
             part = first_examples(output)
             self._moments(layer, part)
             zeros = stats.zero_fraction_per_unit(part, stats.unit_dim(part, layer.kind))
-            self._keep(layer, zero_fraction=number(zeros.mean()), dead_fraction=self._dead(layer.name, zeros == 1))
+            units = zeros.numpy() if zeros.device.type == "cpu" else zeros
+            self._keep(layer, zero_fraction=number(units.mean()), dead_fraction=self._dead(layer.name, units == 1))
             if layer.activation in stats.BOUNDS:
                 self._keep(layer, saturated_fraction=stats.saturated_fraction(part, layer.activation))
 
@@ -86,7 +91,7 @@ class Gauge:
             flat = part.reshape(-1)
             self.samples[layer.name] = flat[:: max(1, len(flat) // IN_HISTOGRAM)][:IN_HISTOGRAM].float()
 
-    def _dead(self, name: str, silent: Tensor) -> Tensor | float:
+    def _dead(self, name: str, silent: Units) -> Tensor | float:
         """Share of the units that were silent in all readings of this window and of the one before."""
         now, before, count = self._silent.get(name, (None, None, 0))
         if now is None or now.shape != silent.shape:
@@ -98,7 +103,8 @@ class Gauge:
         dead = now if before is None else now & before
         count += 1
         self._silent[name] = (now, before, count) if count < WINDOW else (silent, now, 0)
-        return number(torch.count_nonzero(dead)) / max(1, len(silent))
+        found = torch.count_nonzero(dead) if isinstance(dead, Tensor) else np.count_nonzero(dead)
+        return number(found) / max(1, len(silent))
 
     def _keep(self, layer: Layer, **values: Tensor | float) -> None:
         for what, value in values.items():
@@ -122,9 +128,9 @@ class Signal:
             self.fails(error)
 
 
-def number(x: Tensor) -> Tensor | float:
-    """As it is, where nobody has to be waited for."""
-    return float(x) if x.device.type == "cpu" else x
+def number(x: Any) -> Tensor | float:
+    """As a number, where nobody has to be waited for."""
+    return x if isinstance(x, Tensor) and x.device.type != "cpu" else float(x)
 
 
 def rms(part: Tensor) -> Tensor | float:
@@ -138,8 +144,7 @@ def on_host(x: Tensor) -> bool:
 
 def first_examples(x: Tensor) -> Tensor:
     """The first examples of a batch: as many as make `ENOUGH` numbers and are `EXAMPLES` or more, but not more than `MOST_READ`
-    numbers; at least one."""
-    x = x.detach()
+    numbers; at least one. To be called where no gradients are recorded."""
     if x.dim() < 2 or x.numel() <= ENOUGH:
         return x
     each = x.numel() // len(x)

@@ -11,6 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from runtrue.findings import Finding
 from runtrue.watch.history import History
@@ -23,6 +27,7 @@ from runtrue.watch.voice import Voice
 WAITING = 64  # packets that may wait; each holds a second of training or 512 steps
 JUDGING = 0.02  # share of the time that judging may take
 BINS = 24
+Array = NDArray[Any]
 NO_PARTS: Mapping[str, float] = {}
 
 Tell = Callable[[int, Finding], None]
@@ -202,7 +207,7 @@ class Scribe:
         if self._recorder is not None:
             self._recorder.reading(reading)
             if sent.samples:
-                found = [counted(name, sent.step, take().tolist()) for name, take in sent.samples.items()]
+                found = [counted(name, sent.step, take().double().numpy()) for name, take in sent.samples.items()]
                 self._recorder.histograms(found)
 
     def _flush(self) -> None:
@@ -251,16 +256,14 @@ def totals(numbers: Mapping[tuple[str, str], float]) -> dict[str, float]:
     return found | ({"update_ratio": median(moved)} if moved else {})
 
 
-def counted(layer: str, step: int, sample: list[float]) -> Histogram:
+def counted(layer: str, step: int, sample: Array) -> Histogram:
     """A histogram over the range of the sample; what is no number is left out."""
-    real = [x for x in sample if abs(x) < 1e38]
-    if not real:
+    real = sample[np.abs(sample) < 1e38]
+    if not len(real):
         return Histogram(layer, step, 0.0, 0.0, ())
-    low, high = min(real), max(real)
-    counts, width = [0] * BINS, (high - low) / BINS
-    for x in real:
-        counts[min(BINS - 1, int((x - low) / width)) if width > 0 else 0] += 1
-    return Histogram(layer, step, low, high, tuple(counts))
+    low, high = float(real.min()), float(real.max())
+    counts = np.histogram(real, BINS, (low, high) if low < high else (low, low + 1.0))[0]
+    return Histogram(layer, step, low, high, tuple(counts.tolist()))
 
 
 def finding_as_told(step: int, finding: Finding) -> str:

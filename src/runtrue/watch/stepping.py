@@ -102,10 +102,11 @@ def alike(named: Mapping[str, nn.Parameter]) -> list[Like]:
     found: dict[Any, Like] = {}
     for name, parameter in named.items():
         own = local(parameter)
-        by_rows = (
-            own.numel() > MOST_FOLLOWED and in_memory(own) is None
+        by_rows = own.numel() > MOST_FOLLOWED and not lies_together(
+            own
         )  # equally many numbers are not to be had of those
-        key = (name if by_rows else own.numel(), own.device, own.dtype)
+        same = name if by_rows else own.numel() if own.numel() > MOST_FOLLOWED else own.shape
+        key = (same, own.device, own.dtype)
         like = found.setdefault(key, Like())
         like.names.append(name)
         like.held.append(parameter)
@@ -114,7 +115,7 @@ def alike(named: Mapping[str, nn.Parameter]) -> list[Like]:
 
 def rows(tensors: Sequence[Tensor], most: int) -> Tensor:
     """A copy of what is read of each, flat, one below the other; in float32 where they are halves."""
-    found = torch.stack([spread(x, most).reshape(-1) for x in tensors])
+    found = torch.stack([spread(x, most) for x in tensors]).reshape(len(tensors), -1)
     return found if found.dtype in (torch.float32, torch.float64) else found.float()
 
 
@@ -136,33 +137,30 @@ def apart(x: Tensor) -> Sequence[Tensor | float]:
 def spread(x: Tensor, most: int) -> Tensor:
     """Pieces from all over a parameter that make `most` numbers, or less; the whole of a small one. So many lie from one to the
     next that all columns have their turn, also where a row is a whole number of pieces."""
-    x = x.detach()
     if x.numel() <= most:
         return x
-    flat = in_memory(x)
-    if flat is None:
+    if not lies_together(x):
         return x[:: -(-x.numel() // most)]
-    pieces = flat[: x.numel() // PIECE * PIECE].view(-1, PIECE)
-    every, row = -(-len(pieces) // (most // PIECE)), x.numel() // len(x)
+    pieces, row = x.numel() // PIECE, x.numel() // len(x)
+    every = -(-pieces // (most // PIECE))
     while math.gcd(every * PIECE, row) > PIECE:
         every += 1
-    return pieces[::every]
+    return x.as_strided((-(-pieces // every), PIECE), (every * PIECE, 1))
 
 
-def in_memory(x: Tensor) -> Tensor | None:
-    """All numbers in the order of the memory, no copy; None if they do not lie side by side."""
-    if x.is_contiguous():
-        return x.view(-1)
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        return x.permute(0, 2, 3, 1).view(-1)
-    return x.t().view(-1) if x.dim() == 2 and x.t().is_contiguous() else None
+def lies_together(x: Tensor) -> bool:
+    """All numbers lie side by side in the memory, in whatever order."""
+    return (
+        x.is_contiguous()
+        or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+        or (x.dim() == 2 and x.stride() == (1, x.shape[0]))
+    )
 
 
 def norms(tensors: Sequence[Tensor]) -> Sequence[Tensor | float]:
     """‖·‖₂ of the whole of each; in float32 where a half could not hold it."""
     if all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors):
-        flat = [in_memory(t) for t in tensors]
-        return [stats.norm_on_host(t if f is None else f) for t, f in zip(tensors, flat)]
+        return [stats.norm_on_host(t.as_strided((t.numel(),), (1,)) if lies_together(t) else t) for t in tensors]
     if all(t.dtype in (torch.float32, torch.float64) for t in tensors):
         return apart(torch.stack(torch._foreach_norm(list(tensors))))
     return [torch.linalg.vector_norm(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in tensors]
@@ -172,7 +170,7 @@ def local(tensor: Tensor | None) -> Tensor:
     """This process's shard of a distributed tensor; the tensor itself otherwise."""
     assert tensor is not None
     to_local = getattr(tensor, "to_local", None)
-    found = (to_local() if to_local is not None else tensor).detach()
+    found = tensor if to_local is None else to_local()
     assert isinstance(found, Tensor)
     return found
 
