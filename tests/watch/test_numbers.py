@@ -410,3 +410,20 @@ def test_the_meta_device_does_refuse() -> None:
     for wait in (x.item, x.tolist, x.cpu, lambda: bool(x > 0), lambda: float(x)):
         with pytest.raises((RuntimeError, NotImplementedError)):
             wait()
+
+
+def test_a_histogram_is_of_what_the_layer_gave_and_keeps_no_activation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 50), nn.ReLU(inplace=True), nn.Linear(50, 2))
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    kept: list[int] = []
+
+    def train(watch: Any, *_: Any) -> None:
+        loss = net(torch.randn(64, 4)).sum()
+        kept.extend(sample.untyped_storage().nbytes() for sample in (watch._reader._gauge.samples or {}).values())
+        loss.backward()
+        optimizer.step()
+        watch.step(loss)
+
+    readings_of(train, net, optimizer, tmp_path)
+    assert len(kept) == 2 and max(kept) <= 4 * gauge.IN_HISTOGRAM

@@ -89,7 +89,8 @@ class Gauge:
         self._keep(layer, mean=mean, std=std)
         if self.samples is not None:
             flat = part.reshape(-1)
-            self.samples[layer.name] = flat[:: max(1, len(flat) // IN_HISTOGRAM)][:IN_HISTOGRAM].float()
+            some = flat[:: max(1, len(flat) // IN_HISTOGRAM)][:IN_HISTOGRAM]
+            self.samples[layer.name] = some.to(torch.float32, copy=True)  # a view would keep the whole activation
 
     def _dead(self, name: str, silent: Units) -> Tensor | float:
         """Share of the units that were silent in all readings of this window and of the one before."""
