@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from runtrue.datasets import cifar, folder, idx, npz
+from runtrue.datasets import cifar, folder, idx, npz, table
 from runtrue.datasets.arrays import bordered, numbered, within
 from runtrue.datasets.embedded import CLASSES, stored
 from runtrue.datasets.halves import halved
@@ -50,7 +50,8 @@ def load(
 
     `where` is a set by its name, looked for in the usual places (under `root` alone if that is given): `fashion-mnist` (the
     subset that ships with runtrue where the full set is not found), `fashion-mnist-subset`, `mnist`, `cifar10`, `cifar100`;
-    or data of one's own: `folder:PATH` (a folder of class folders), `npz:PATH`, `idx:PATH`.
+    or data of one's own: `folder:PATH` (a folder of class folders), `csv:PATH` (a table with
+    a column of paths and one of labels), `npz:PATH`, `idx:PATH`.
 
     `size`: pixels along each side. Photographs of a folder are resized to it (64 if not given); other images get black
     borders. `val_fraction` of every class is taken for validation, by `seed`, where the data brings no split of its own.
@@ -78,7 +79,13 @@ def load(
 def unknown(where: str) -> str:
     """What to write instead."""
     near = difflib.get_close_matches(where, NAMED, n=1)
-    form = "folder" if Path(where).is_dir() else "npz" if where.endswith(".npz") else None
+    form = (
+        "folder"
+        if Path(where).is_dir()
+        else Path(where).suffix.lstrip(".")
+        if where.endswith((".npz", ".csv"))
+        else None
+    )
     hint = f" Did you mean {form}:{where}?" if form else f" Did you mean {near[0]}?" if near else ""
     return f"unknown data {where!r}: write {', '.join(NAMED)}, {', '.join(f'{form}:PATH' for form in FORMS)}.{hint}"
 
@@ -144,6 +151,11 @@ def from_folder(path: Path, wish: Wish) -> Images:
     return folder.read(path, side=side, fraction=wish.val_fraction, seed=wish.seed)
 
 
+def from_table(path: Path, wish: Wish) -> Images:
+    side = folder.SIDE if wish.size is None else wish.size
+    return table.read(path, side=side, fraction=wish.val_fraction, seed=wish.seed)
+
+
 def from_idx(path: Path, wish: Wish) -> Images:
     return _own(path, *idx.splits_at(path), None, wish)
 
@@ -182,5 +194,7 @@ NAMED: dict[str, Callable[[Wish], Images]] = {
 }
 """Sets by their name."""
 
-FORMS: dict[str, Callable[[Path, Wish], Images]] = {"folder": from_folder, "npz": from_npz, "idx": from_idx}
+FORMS: dict[str, Callable[[Path, Wish], Images]] = {
+    "folder": from_folder, "csv": from_table, "npz": from_npz, "idx": from_idx
+}  # fmt: skip
 """Forms of data of one's own, written in front of a path: `npz:digits.npz`."""

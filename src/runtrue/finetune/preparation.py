@@ -1,5 +1,6 @@
 """Whether images reach a trained network as it was trained to see them: the statistics that its batch normalizations stored,
-beside those of the user's batch. The commonest silent fault of fine-tuning: 0 to 255 where 0 to 1 was meant, or another mean and spread.
+beside those of the user's batch. The commonest silent fault of fine-tuning: 0 to 255 where 0 to 1 was meant, or another mean
+and spread.
 
 Measured on MobileNetV2's ImageNet weights and 35 photographs of 160 × 160 pixels, mean |log(spread / stored spread)| at the first
 normalization: prepared as the weights ask 0.26, from −1 to 1 0.59, from 0 to 1 1.22, normalized twice 1.69, 0 to 255 4.3. The

@@ -21,7 +21,7 @@ from runtrue.training.config import Config, ConfigError
 from runtrue.training.module import Recipe
 
 EXAMPLES = 64  # images on which the initial weights are measured, where they are
-MIRRORED = ("fashion-mnist", "fashion-mnist-subset", "cifar10", "cifar100", "folder")
+MIRRORED = ("fashion-mnist", "fashion-mnist-subset", "cifar10", "cifar100", "folder", "csv")
 """Data whose pictures mean the same in a mirror: clothes, things, animals. Digits and unknown arrays may not."""
 CROP = 8  # the padding of a random crop is the side divided by this: 4 pixels of 32 (He et al. 2015, section 4.2)
 
@@ -75,7 +75,7 @@ def is_target(name: str) -> bool:
     return place.endswith(".py") or (package.isidentifier() and find_spec(package) is not None)
 
 
-PREFIXES = ("folder", "npz", "idx", "mlp", "cnn")  # names of ours that go on behind a colon
+PREFIXES = ("folder", "csv", "npz", "idx", "mlp", "cnn")  # names of ours that go on behind a colon
 
 
 def called(make: Callable[..., Any], known: dict[str, Any], what: str) -> Any:
