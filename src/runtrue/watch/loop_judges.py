@@ -36,9 +36,8 @@ def not_cleared(history: History) -> Iterator[Finding]:
     if len(stale) >= MANY and sum(stale) >= MOST * len(stale):
         yield Finding(
             "gradients-not-cleared", "fault", "the loop",
-            f"in {sum(stale)} of the last {len(stale)} steps the gradient that the optimizer used held those of "
-            "earlier batches too: "
-            "call optimizer.zero_grad() once before each backward pass that follows a step.",
+            f"in {sum(stale)} of the last {len(stale)} steps the gradient that the optimizer used held those of earlier "
+            "batches too: call optimizer.zero_grad() once before each backward pass that follows a step.",
             {"steps": len(stale), "not_cleared": sum(stale), "limit": MOST},
         )  # fmt: skip
 
@@ -58,9 +57,8 @@ def wrong_mode(history: History) -> Iterator[Finding]:
     )  # fmt: skip
     yield Finding(
         "eval-mode-while-training", "fault" if forgotten else "warning", "the loop",
-        f"{wrong} of {total} optimizer steps were taken in evaluation mode: dropout is off and batch normalization "
-        "uses stored statistics "
-        f"({len(dependent)} such layers, {dependent[0]} first). Call model.train() "
+        f"{wrong} of {total} optimizer steps were taken in evaluation mode: dropout is off and batch normalization uses stored "
+        f"statistics ({len(dependent)} such layers, {dependent[0]} first). Call model.train() "
         + ("after each evaluation." if forgotten else "before the training, unless this is meant."),
         {"steps": total, "in_evaluation": wrong, "layers": dependent[:20]},
     )  # fmt: skip
@@ -83,11 +81,9 @@ def evaluated_in_training(history: History) -> Iterator[Finding]:
     passes = sum(counts["free, training"] for counts in rows)
     yield Finding(
         "train-mode-while-evaluating", "fault", "the evaluation",
-        f"in {len(rows)} epochs all {passes} forward passes without gradients ran in training mode: dropout was "
-        "active and batch "
-        f"normalization used (and learned) the statistics of the validation batches ({dependent[0]} first). Call "
-        "model.eval() before the "
-        "evaluation and model.train() behind it.",
+        f"in {len(rows)} epochs all {passes} forward passes without gradients ran in training mode: dropout was active and "
+        f"batch normalization used (and learned) the statistics of the validation batches ({dependent[0]} first). Call "
+        "model.eval() before the evaluation and model.train() behind it.",
         {"epochs": len(rows), "passes": passes, "layers": dependent[:20]},
     )  # fmt: skip
 
@@ -100,17 +96,15 @@ def stepped_early(history: History) -> Iterator[Finding]:
     if counts["empty step"] >= MOST * total:
         yield Finding(
             "step-before-backward", "fault", "the loop",
-            f"in {counts['empty step']} of {total} steps the optimizer found no gradient at all: it is stepped "
-            "before loss.backward(), or the "
-            "gradients are cleared between the two. The order is zero_grad, backward, step.",
+            f"in {counts['empty step']} of {total} steps the optimizer found no gradient at all: it is stepped before "
+            "loss.backward(), or the gradients are cleared between the two. The order is zero_grad, backward, step.",
             {"steps": total, "empty": counts["empty step"], "limit": MOST},
         )  # fmt: skip
     elif counts["early step"] >= MOST * total:
         yield Finding(
             "step-before-backward", "warning", "the loop",
-            f"in {counts['early step']} of {total} steps the optimizer was stepped after a forward pass and before "
-            "its backward pass: it used "
-            "the gradient of the batch before. The order is zero_grad, backward, step.",
+            f"in {counts['early step']} of {total} steps the optimizer was stepped after a forward pass and before its "
+            "backward pass: it used the gradient of the batch before. The order is zero_grad, backward, step.",
             {"steps": total, "early": counts["early step"], "limit": MOST},
         )  # fmt: skip
 
@@ -123,9 +117,8 @@ def not_optimized(history: History) -> Iterator[Finding]:
     if foreign(history):
         yield Finding(
             "parameters-not-optimized", "fault", "the optimizer",
-            f"none of the optimizer's {held_names} parameters belongs to the model that is watched: it was built for "
-            "another network, or before "
-            "the layers were exchanged. Build the optimizer from model.parameters().",
+            f"none of the optimizer's {held_names} parameters belongs to the model that is watched: it was built for another "
+            "network, or before the layers were exchanged. Build the optimizer from model.parameters().",
             {"held": held_names, "foreign": facts["foreign"]},
         )  # fmt: skip
         return
@@ -133,17 +126,16 @@ def not_optimized(history: History) -> Iterator[Finding]:
     if asked:
         yield Finding(
             "parameters-not-optimized", "fault", "the optimizer",
-            f"no parameter moved in the last {HELD} readings, though their gradients are not 0: the optimizer holds "
-            "copies, or its step is "
-            "undone.", {"parameters": asked[:20]},
+            f"no parameter moved in the last {HELD} readings, though their gradients are not 0: the optimizer holds copies, or "
+            "its step is undone.", {"parameters": asked[:20]},
         )  # fmt: skip
     elif left:
         meant = facts["foreign"] == 0 and only_the_end(history, left)
         yield Finding(
             "parameters-not-optimized", "note" if meant else "warning", left[0],
-            f"{len(left)} of {facts['parameters']} parameters that ask for a gradient are in no optimizer that is "
-            f"watched, {left[0]} first: they "
-            "keep their initial values. Hand them to the optimizer, or set requires_grad to False if that is meant.",
+            f"{len(left)} of {facts['parameters']} parameters that ask for a gradient are in no optimizer that is watched, "
+            f"{left[0]} first: they keep their initial values. Hand them to the optimizer, or set requires_grad to False if "
+            "that is meant.",
             {"not_held": left[:20], "count": len(left)},
         )  # fmt: skip
 
@@ -210,9 +202,8 @@ def frozen_that_moves(history: History) -> Iterator[Finding]:
     if moving and history.counts["step"] >= MANY:
         yield Finding(
             "parameters-frozen", "warning", moving[0],
-            f"the parameters of {len(moving)} batch normalizations are frozen, {moving[0]} first, but their running "
-            "statistics still follow the "
-            "batches: frozen means both. Call eval() on these layers after each model.train().",
+            f"the parameters of {len(moving)} batch normalizations are frozen, {moving[0]} first, but their running statistics "
+            "still follow the batches: frozen means both. Call eval() on these layers after each model.train().",
             {"layers": moving[:20]},
         )  # fmt: skip
 
@@ -223,8 +214,8 @@ def same_batch(history: History) -> Iterator[Finding]:
         lags = one.get("train_accuracy", 0.0) - one.get("val_accuracy", 1.0) > WORSE
         yield Finding(
             "repeated-examples", "warning" if lags else "note", "the batches",
-            f"the last {history.alike + 1} steps saw the very same batch: the loader is drawn from anew in every "
-            "step, or one batch is reused.",
+            f"the last {history.alike + 1} steps saw the very same batch: the loader is drawn from anew in every step, or one "
+            "batch is reused.",
             {"steps": history.alike + 1, "limit": REPEATED},
         )  # fmt: skip
 
@@ -234,9 +225,8 @@ def ranks_apart(history: History) -> Iterator[Finding]:
         first = history.apart[0]
         yield Finding(
             "ranks-apart", "fault", first,
-            f"{len(history.apart)} parameters have different values on different ranks, {first} first: the processes "
-            "train different "
-            "networks. Wrap the model in DistributedDataParallel before the first step, and load the same weights "
+            f"{len(history.apart)} parameters have different values on different ranks, {first} first: the processes train "
+            "different networks. Wrap the model in DistributedDataParallel before the first step, and load the same weights "
             "everywhere.",
             {"parameters": history.apart[:20]},
         )  # fmt: skip
