@@ -44,7 +44,7 @@ FORMS: dict[str, Any] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_data(form: str) -> None:
-    report = runtrue.check(nn.Linear(5, 3), train=FORMS[form], loss=loss, optimizer=SGD, epochs=50, budget=5)
+    report = runtrue.check(nn.Linear(5, 3), train=FORMS[form], loss=loss, optimizer=SGD, epochs=50, budget=30)
     assert report.ok and report.steps > 20, report
     assert report.measured.curve[-1] < 0.5 < report.measured.curve[0]
 
@@ -77,7 +77,7 @@ def test_dict_batches_with_a_step() -> None:
     def step(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         return F.cross_entropy(model(batch["x"]), batch["y"])
 
-    report = runtrue.check(nn.Linear(5, 3), train=[{"x": X, "y": Y}], step=step, optimizer=SGD, epochs=50, budget=5)
+    report = runtrue.check(nn.Linear(5, 3), train=[{"x": X, "y": Y}], step=step, optimizer=SGD, epochs=50, budget=30)
     assert report.ok and report.measured.baseline is not None
 
 
