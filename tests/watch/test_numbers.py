@@ -427,3 +427,33 @@ def test_a_histogram_is_of_what_the_layer_gave_and_keeps_no_activation(tmp_path:
 
     readings_of(train, net, optimizer, tmp_path)
     assert len(kept) == 2 and max(kept) <= 4 * gauge.IN_HISTOGRAM
+
+
+def test_complex_parameters_are_left_out_and_the_others_read(tmp_path: Path) -> None:
+    """Networks that work on spectra have them."""
+
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filter, self.head = nn.Parameter(torch.randn(9, dtype=torch.cfloat)), nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.head(torch.fft.irfft(torch.fft.rfft(x) * self.filter, n=16))
+            return found
+
+    net = Spectral()
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    said: list[str] = []
+
+    def train(watch: Any, *_: Any) -> None:
+        watch._voice._say = said.append
+        for _step in range(3):
+            loss = net(torch.randn(8, 16)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            watch.step(loss)
+
+    found = readings_of(train, net, optimizer, tmp_path)
+    assert len(found) == 3 and not said
+    assert {name for name, what in found[0].numbers if what == "grad_norm"} == {"head.weight", "head.bias"}

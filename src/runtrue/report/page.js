@@ -3,9 +3,9 @@
 
   // Small multiples get as many columns as fit and fill the row; every other chart follows its container by itself.
   // `usermeta.axis`: pixels that the axis of each of them takes beside it.
-  function fitted(spec, box) {
+  function fitted(spec, box, less) {
     if (!spec.facet || !spec.spec) return spec;
-    const gap = spec.spacing || 18, room = box.clientWidth - 12;
+    const gap = spec.spacing || 18, room = box.clientWidth - 12 - less;
     const axis = (spec.usermeta && spec.usermeta.axis) || 0;
     const least = spec.spec.width + axis + gap;
     const columns = Math.max(1, Math.min(spec.columns || 4, Math.floor((room + gap) / least)));
@@ -18,14 +18,17 @@
     return box.clientWidth < 430 ? { legend: { columns: 2 }, axisY: { labelLimit: 100 } } : {};
   }
 
-  function draw(box, spec) {
+  // less: pixels by which small multiples were too wide at the first try: how wide their labels are depends on the numbers.
+  function draw(box, spec, less) {
     const tooltip = { disableDefaultStyle: true };
     const fixed = { mode: "vega-lite", ast: true, renderer: "svg", actions: false, defaultStyle: false };
     const options = Object.assign({ config: config(box), tooltip: tooltip }, fixed);
     if (box.made) { box.style.minHeight = box.offsetHeight + "px"; box.made.finalize(); }
-    return window.vegaEmbed(box, fitted(spec, box), options).then(function (made) {
+    return window.vegaEmbed(box, fitted(spec, box, less || 0), options).then(function (made) {
       box.made = made;
       box.style.minHeight = "";
+      const over = box.scrollWidth - box.clientWidth;
+      return over > 0 && spec.facet && !less ? draw(box, spec, over + 2) : null;
     }).catch(function (error) {
       box.textContent = "This chart could not be drawn: " + error.message;
     });

@@ -55,8 +55,8 @@ class Step:
 
     @torch.no_grad()
     def begin(self, named: Mapping[str, nn.Parameter]) -> None:
-        """Between the backward pass and the step. Sparse gradients are left out."""
-        dense = {name: p for name, p in named.items() if p.grad is not None and p.grad.layout is torch.strided}
+        """Between the backward pass and the step. Sparse gradients and complex numbers are left out."""
+        dense = {name: p for name, p in named.items() if dense_and_real(p.grad)}
         self.followed = alike(dense)
         for like in self.followed:
             before = like.before = like.weights()
@@ -96,6 +96,10 @@ class Step:
             assert like.before is not None
             self._tell(like.names, "moved", norms_of_rows(like.weights().sub_(like.before)))
         self.followed = []
+
+
+def dense_and_real(gradient: Tensor | None) -> bool:
+    return gradient is not None and gradient.layout is torch.strided and not gradient.is_complex()
 
 
 def alike(named: Mapping[str, nn.Parameter]) -> list[Like]:

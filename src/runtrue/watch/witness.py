@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from runtrue.watch.loop import Loop
+from runtrue.watch.stepping import dense_and_real
 
 
 @dataclass(eq=False)
@@ -67,10 +68,8 @@ class Sentinel:
 
 
 def known(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Those with a gradient that a hook can see: dense, and whole in this process."""
-    return [
-        p for p in parameters if p.grad is not None and not p.grad.is_sparse and p.is_leaf and not hasattr(p, "to_local")
-    ]  # fmt: skip
+    """Those with a gradient that a hook can see: dense and real, and whole in this process."""
+    return [p for p in parameters if dense_and_real(p.grad) and p.is_leaf and not hasattr(p, "to_local")]
 
 
 def witness_among(parameters: Iterable[nn.Parameter], loop: Loop) -> Witness | None:
