@@ -22,9 +22,8 @@ from runtrue.watch.packets import Key
 MOST_FOLLOWED = 2**14
 """Numbers of one parameter whose size and change are read; smaller parameters are read whole. Of so many that are alike, a norm
 is within 0.8 %; pieces lie all over it, so that rows that are not alike (those of an embedding) all have their part in it."""
-MOST_MEAN = (
-    2**13
-)  # numbers of one gradient that its mean and its share of zeros are taken of: within 1.6 % of a deviation
+MOST_MEAN = 2**13
+"""Numbers of one gradient that its mean and its share of zeros are taken of: within 1.6 % of a deviation."""
 PIECE = 64  # numbers that lie side by side
 
 
@@ -106,10 +105,10 @@ def alike(named: Mapping[str, nn.Parameter]) -> list[Like]:
     found: dict[Any, Like] = {}
     for name, parameter in named.items():
         own = local(parameter)
-        by_rows = own.numel() > MOST_FOLLOWED and not lies_together(
-            own
-        )  # equally many numbers are not to be had of those
-        same = name if by_rows else own.numel() if own.numel() > MOST_FOLLOWED else own.shape
+        if own.numel() <= MOST_FOLLOWED:
+            same: Any = own.shape
+        else:  # of those that are read by rows, equally many numbers are not to be had
+            same = own.numel() if lies_together(own) else name
         key = (same, own.device, own.dtype)
         like = found.setdefault(key, Like())
         like.names.append(name)
