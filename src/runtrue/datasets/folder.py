@@ -127,7 +127,10 @@ def _hidden(name: str) -> bool:
 def _read(listed: Listing, side: int) -> tuple[Split, tuple[Skipped, ...]]:
     pixels, good, skipped = pictures.read(listed.paths, side)
     labels = torch.tensor(listed.labels, dtype=torch.int64)[good]
-    return Split(torch.from_numpy(pixels), labels), (*listed.skipped, *skipped)
+    return Split(torch.from_numpy(pixels), labels, tuple(listed.paths[place] for place in good)), (
+        *listed.skipped,
+        *skipped,
+    )
 
 
 def _refuse_empty_classes(split: Split, classes: Sequence[str], folder: Path, skipped: Sequence[Skipped]) -> None:

@@ -39,7 +39,8 @@ def read(file: Path, *, side: int = SIDE, fraction: float = 0.2, seed: int = 0) 
     affordable(len(rows), (3, side, side), str(file))
     pixels, good, left_out = pictures.read([path for path, _, _ in rows], side)
     labels = torch.tensor([classes.index(rows[place][1]) for place in good], dtype=torch.int64)
-    whole, skipped = Split(torch.from_numpy(pixels), labels), [*skipped, *left_out]
+    paths = tuple(rows[place][0] for place in good)
+    whole, skipped = Split(torch.from_numpy(pixels), labels, paths), [*skipped, *left_out]
     _refuse_empty(whole, classes, file, skipped)
     train, val = _parted(whole, [rows[place][2] for place in good], classes, file, fraction, seed)
     return gathered(file.stem, train, val, classes, str(file.absolute()), skipped)
@@ -117,7 +118,7 @@ def _parted(
         raise DataError(
             f"{file}: the split column has {', '.join(sorted(set(parts)))}: expected {TRAIN[0]} and one of {', '.join(VAL)}"
         )
-    first, second = (Split(whole.images[rows], whole.labels[rows]) for rows in (torch.tensor(train), torch.tensor(val)))
+    first, second = whole.at(torch.tensor(train)), whole.at(torch.tensor(val))
     if missing := set(range(len(classes))) - set(first.labels.tolist()):
         raise DataError(f"{file}: no training image of {', '.join(classes[i] for i in sorted(missing))}")
     return first, second
