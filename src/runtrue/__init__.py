@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from runtrue import init, lab, nets
+    from runtrue import finetune, init, lab, nets
     from runtrue.api import check
     from runtrue.diagnosis import Treatment, fix
     from runtrue.findings import Finding, Outcome, Remedy
@@ -26,6 +26,7 @@ __all__ = [
     "TaskError",
     "Treatment",
     "check",
+    "finetune",
     "fix",
     "init",
     "lab",
@@ -46,7 +47,7 @@ _HOME = {
     "fix": "runtrue.diagnosis",
     "train": "runtrue.training",
 }
-_ROOMS = ("init", "lab", "nets", "watch")
+_ROOMS = ("finetune", "init", "lab", "nets", "watch")
 
 
 def __getattr__(name: str) -> Any:
