@@ -34,7 +34,7 @@ OPTIONS = {
         "--nodes", "--strategy", "--seed", "--logger", "--resume", "--no-check", "--no-watch", "--run",
     ],
     "finetune": [
-        "net", "--data", "--mode", "--weights", "--side", "--mean", "--std", "--epochs", "--batch-size", "--lr", "--kept",
+        "net", "--data", "--mode", "--weights", "--side", "--framing", "--mean", "--std", "--epochs", "--batch-size", "--lr", "--kept",
         "--front", "--gradual", "--norms", "--augment", "--patience", "--seed", "--resume", "--no-check", "--no-watch", "--run",
     ],
     "zoo": ["pattern"],

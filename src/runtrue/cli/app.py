@@ -222,6 +222,9 @@ def finetune(
         str | None, typer.Option(help="File with weights: .pth or .safetensors.", show_default=False)
     ] = None,
     side: Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default=False)] = None,
+    framing: Annotated[
+        str | None, typer.Option(help="auto, crop (the middle), whole (on white).", show_default=False)
+    ] = None,
     mean: Annotated[str | None, typer.Option(help="Of the channels, as 0.485,0.456,0.406.", show_default=False)] = None,
     std: Annotated[str | None, typer.Option(help="Spread of the channels, likewise.", show_default=False)] = None,
     epochs: Annotated[int | None, typer.Option(help="Of mode deep.", show_default=False)] = None,
@@ -257,7 +260,7 @@ def finetune(
     from runtrue.cli import finetuning
 
     given = {
-        "data": data, "mode": mode, "weights": weights, "side": side, "mean": mean, "std": std, "epochs": epochs,
+        "data": data, "mode": mode, "weights": weights, "side": side, "framing": framing, "mean": mean, "std": std, "epochs": epochs,
         "batch_size": batch_size, "lr": lr, "kept": kept, "front": front, "gradual": gradual, "norms": norms,
         "augment": augment, "patience": patience, "seed": seed, "check": False if no_check else None,
         "watch": False if no_watch else None,

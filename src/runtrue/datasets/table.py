@@ -24,7 +24,9 @@ Row = tuple[Path, str, str]
 """Path, label, and split ("" if the table has no such column)."""
 
 
-def read(file: Path, *, side: int = SIDE, fraction: float = 0.2, seed: int = 0) -> Images:
+def read(
+    file: Path, *, side: int = SIDE, fraction: float = 0.2, seed: int = 0, framing: pictures.Framing = "crop"
+) -> Images:
     """Paths are relative to the table's folder, or absolute. Classes are numbered in the order of the alphabet, numbers by size.
 
     Raises DataError for a table that cannot be read, lacks a column, or leaves fewer than two classes; images that cannot be read
@@ -37,7 +39,7 @@ def read(file: Path, *, side: int = SIDE, fraction: float = 0.2, seed: int = 0) 
             f"{file}: {counted(len(classes), 'class')} in {counted(len(rows), 'row')}: there is nothing to tell apart"
         )
     affordable(len(rows), (3, side, side), str(file))
-    pixels, good, left_out = pictures.read([path for path, _, _ in rows], side)
+    pixels, good, left_out = pictures.read([path for path, _, _ in rows], side, framing)
     labels = torch.tensor([classes.index(rows[place][1]) for place in good], dtype=torch.int64)
     paths = tuple(rows[place][0] for place in good)
     whole, skipped = Split(torch.from_numpy(pixels), labels, paths), [*skipped, *left_out]

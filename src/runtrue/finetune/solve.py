@@ -79,7 +79,7 @@ def solved(
     last = float("inf")
     for number in range(1, ITERATIONS + 1):
         with torch.enable_grad():
-            now = float(optimizer.step(objective))  # type: ignore[arg-type]
+            now = float(torch.as_tensor(optimizer.step(objective)).detach())  # type: ignore[arg-type]
         if told is not None:
             told(head, number)
         if last - now < ENOUGH * max(abs(now), ENOUGH) and number > 1:

@@ -34,6 +34,7 @@ class Described:
     side: int
     data: str
     head: str = ""
+    framing: Literal["crop", "whole"] = "crop"
 
     @classmethod
     def of(cls, config: Config, images: Images) -> Described:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from runtrue import datasets
-from runtrue.datasets import DataError, Images, Split
+from runtrue.datasets import DataError, Images, Split, folder, pictures, table
+from runtrue.datasets.images import counted
+from runtrue.datasets.pictures import Framing
 from runtrue.findings import Finding
 from runtrue.finetune.still import digest
 from runtrue.tuning.settings import Settings
@@ -17,11 +19,38 @@ from runtrue.tuning.settings import Settings
 APART = 3.0
 """Times as many images in the largest class as in the smallest, from which on the classes are weighed. Below that a weighted and
 a plain loss gave the same accuracy on the photographs of the bench; above it the small classes are otherwise seldom named."""
+LOOKED_AT = 64  # pictures
+WHITE = 250  # of 255
+MOST = 0.5  # share of the pictures whose four corners are white, from which on they are cut-out ones
 SHOWN = 3  # pairs of copies that a message names
 
 
-def read(settings: Settings, side: int) -> Images:
+def read(settings: Settings, side: int, framing: Framing = "crop") -> Images:
     """uint8 (N, 3, side, side) of both splits. Raises DataError for what is no such data."""
+    where = named(settings)
+    return datasets.load(where, size=side, seed=settings.seed, val_fraction=settings.val_fraction, framing=framing)
+
+
+def framing(settings: Settings) -> Framing:
+    """As asked for; "auto" looks at some pictures. Cut-out ones, on white or nothing, mostly fill their picture: a crop would take
+    off their heads and tails, and white around them is nothing new to the network."""
+    if settings.framing != "auto":
+        return "whole" if settings.framing == "whole" else "crop"
+    form, _, path = named(settings).partition(":")
+    place = Path(path).expanduser()
+    if form == "folder":
+        at = folder.splits_in(place)[0]
+        paths: Sequence[Path] = folder.listing(at, folder.classes_in(at)).paths
+    else:
+        paths = [one for one, _, _ in table.rows_of(place)[0]]
+    pixels, _, _ = pictures.read(paths[:: max(1, len(paths) // LOOKED_AT)], 16)
+    corners = torch.from_numpy(pixels)[:, :, ::15, ::15].flatten(1)  # (N, 12)
+    cut_out = (corners >= WHITE).all(1).float().mean() if len(corners) else 0.0
+    return "whole" if float(cut_out) > MOST else "crop"
+
+
+def named(settings: Settings) -> str:
+    """`folder:PATH` or `csv:PATH`. Raises DataError where there is nothing."""
     where = settings.data
     form, colon, _ = where.partition(":")
     if not (colon and form in ("folder", "csv")):
@@ -31,7 +60,7 @@ def read(settings: Settings, side: int) -> Images:
         if not path.is_dir() and not path.is_file():
             raise DataError(f"there is no folder {path}: expected a folder of class folders, or csv:PATH")
         where = f"folder:{where}" if path.is_dir() else f"csv:{where}"
-    return datasets.load(where, size=side, seed=settings.seed, val_fraction=settings.val_fraction)
+    return where
 
 
 def overlap(images: Images) -> Iterator[Finding]:
@@ -45,7 +74,7 @@ def overlap(images: Images) -> Iterator[Finding]:
     contradicts = f" {len(differ)} of them under another label." if differ else ""
     yield Finding(
         "train-val-overlap", "warning", "the split",
-        f"{datasets.counted(len(pairs), 'picture')} of the {len(images.val)} to validate with (limit 0) are trained on as well: "
+        f"{counted(len(pairs), 'picture')} of the {len(images.val)} to validate with (limit 0) are trained on as well: "
         f"{'; '.join(named)}{'; …' if len(pairs) > SHOWN else ''}.{contradicts} The validation accuracy is too high by up to "
         f"{len(pairs) / len(images.val):.1%}: remove the copies, or part them by hand into train/ and val/.",
         {"copies": len(pairs), "of": len(images.val), "limit": 0, "otherwise labelled": len(differ)},

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -35,12 +35,19 @@ class Wants:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     told: str
+    framing: Literal["crop", "whole"] = "crop"
+    known_mean: tuple[float, ...] = PLAIN_MEAN
+    known_std: tuple[float, ...] = PLAIN_STD
 
     def describe(self) -> str:
         numbers = [" ".join(f"{value:.3f}" for value in values) for values in (self.mean, self.std)]
+        cut = (
+            "the short side resized to {} pixels, the middle cut out"
+            if self.framing == "crop"
+            else "all of it on {} white pixels"
+        )
         return (
-            f"the short side resized to {self.side} pixels, the middle cut out, values from 0 to 1, minus mean {numbers[0]}, "
-            f"over std {numbers[1]} ({self.told})"
+            f"{cut.format(self.side)}, values from 0 to 1, minus mean {numbers[0]}, over std {numbers[1]} ({self.told})"
         )
 
 
@@ -69,7 +76,7 @@ def wants(settings: Settings, given: Any = None) -> Wants:
         fixed = known.side < MOST_SIDE
         return Wants(
             settings.side or (known.side if fixed else MOST_SIDE), mean or known.mean, std or known.std,
-            "as you said" if mean or std else f"as {known.library} says of these weights",
+            "as you said" if mean or std else f"as {known.library} says of these weights", "crop", known.mean, known.std,
         )  # fmt: skip
     said = "as you said" if mean or std else "ImageNet's constants, since the network does not say: --mean, --std"
     return Wants(settings.side or OWN_SIDE, mean or PLAIN_MEAN, std or PLAIN_STD, said)

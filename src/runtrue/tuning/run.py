@@ -76,7 +76,8 @@ def run(asked: Asked) -> Tuned:
 
 def _run(asked: Asked) -> Tuned:
     wanted = network.wants(asked.settings, asked.net)
-    images = data.read(asked.settings, wanted.side)
+    wanted = replace(wanted, framing=data.framing(asked.settings))
+    images = data.read(asked.settings, wanted.side, wanted.framing)
     asked.say(images.describe())
     start = network.start(asked.settings, len(images.classes), wanted, asked.net, asked.renamed)
     asked.say(f"{asked.settings.net}: {start.difference.describe()} (from {start.origin}); images: {wanted.describe()}")
@@ -119,7 +120,7 @@ def begin(asked: Asked, images: Images, start: Start, told: dict[str, str]) -> N
 def looked_at(start: Start, images: Images) -> tuple[Finding, ...]:
     """Whether the images reach the network as it was trained to see them."""
     pixels, _ = next(iter(head.batches(images.train, start, LOOKED_AT)))
-    fit = preparation.measured(start.model, pixels, start.wants.mean, start.wants.std)
+    fit = preparation.measured(start.model, pixels, start.wants.known_mean, start.wants.known_std)
     return tuple(preparation.judged(fit)) if fit is not None else ()
 
 
@@ -219,7 +220,7 @@ def finished(asked: Asked, images: Images, start: Start, kept_epoch: int) -> Tun
     model = start.model.eval()
     described = weights.Described(
         asked.settings.net, "batch", 0.0, tuple(images.classes), start.wants.mean, start.wants.std, images.channels,
-        start.wants.side, asked.settings.data, start.head,
+        start.wants.side, asked.settings.data, start.head, start.wants.framing,
     )  # fmt: skip
     weights.keep(asked.folder.weights, model, described)
     found = judged(model, head.batches(images.val, start))

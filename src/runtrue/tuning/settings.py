@@ -11,6 +11,7 @@ from runtrue.training.values import BIG, ConfigError
 __all__ = ["ConfigError", "Settings"]
 
 MODES = ("head", "deep")
+FRAMINGS = ("auto", "crop", "whole")
 NORMS = ("auto", "train", "freeze-statistics", "freeze-all")
 WEIGHING = ("auto", "none")
 
@@ -23,7 +24,8 @@ class Settings:
     TARGET brings. data: a folder of class folders, `folder:PATH`, or `csv:PATH`.
     mode: "head" trains a new last layer alone, everything else stands still (N1.1, mode 1); "deep" then trains all layers, slower
     towards the front (mode 2).
-    side: pixels of the images; None takes `Known.side` of the zoo up to MOST_SIDE. mean, std: as the weights want their images,
+    side: pixels of the images; None takes `Known.side` of the zoo up to MOST_SIDE. framing: "crop" cuts out the middle, "whole" puts
+    all of a picture on white, "auto" does so for cut-out pictures. mean, std: as the weights want their images,
     "0.485,0.456,0.406", of values from 0 to 1; None takes what the zoo says.
     epochs, batch_size, lr: of mode deep. lr: rate of what is new; None finds one by short trials. kept: rate of the last kept layer
     as a share of it; front: that of the first layer as a share of that of the last kept one. gradual: epochs in which the kept layers
@@ -38,6 +40,7 @@ class Settings:
     mode: str = "head"
     weights: str | None = None
     side: int | None = None
+    framing: str = "auto"
     mean: str | None = None
     std: str | None = None
     epochs: int = 12
@@ -80,7 +83,7 @@ LIMITS: values.Limits = {
     "val_fraction": (0, 0.9, True),
     "seed": (0, 2**31 - 1, False),
 }
-CHOICES: values.Choices = {"mode": MODES, "norms": NORMS, "class_weights": WEIGHING}
+CHOICES: values.Choices = {"mode": MODES, "framing": FRAMINGS, "norms": NORMS, "class_weights": WEIGHING}
 
 
 def triple(text: str | None, name: str) -> tuple[float, ...] | None:
