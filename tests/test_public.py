@@ -34,8 +34,9 @@ OPTIONS = {
         "--nodes", "--strategy", "--seed", "--logger", "--resume", "--no-check", "--no-watch", "--run",
     ],
     "finetune": [
-        "net", "--data", "--mode", "--weights", "--side", "--framing", "--mean", "--std", "--epochs", "--batch-size", "--lr", "--kept",
-        "--front", "--gradual", "--norms", "--augment", "--patience", "--seed", "--resume", "--no-check", "--no-watch", "--run",
+        "net", "--data", "--mode", "--weights", "--side", "--framing", "--mean", "--std", "--epochs", "--batch-size", "--lr",
+        "--kept", "--front", "--gradual", "--norms", "--augment", "--patience", "--seed", "--resume", "--no-check", "--no-watch",
+        "--run",
     ],
     "zoo": ["pattern"],
     "predict": ["run", "images", "--top", "--format"],

@@ -1,4 +1,4 @@
-"""Small photographs in real files of every kind, and a small trained network of our own: a few seconds for a whole fine-tuning."""
+"""Small photographs in real files of every kind, and a small trained network of our own."""
 
 from __future__ import annotations
 

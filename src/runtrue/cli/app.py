@@ -260,8 +260,8 @@ def finetune(
     from runtrue.cli import finetuning
 
     given = {
-        "data": data, "mode": mode, "weights": weights, "side": side, "framing": framing, "mean": mean, "std": std, "epochs": epochs,
-        "batch_size": batch_size, "lr": lr, "kept": kept, "front": front, "gradual": gradual, "norms": norms,
+        "data": data, "mode": mode, "weights": weights, "side": side, "framing": framing, "mean": mean, "std": std,
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "kept": kept, "front": front, "gradual": gradual, "norms": norms,
         "augment": augment, "patience": patience, "seed": seed, "check": False if no_check else None,
         "watch": False if no_watch else None,
     }  # fmt: skip

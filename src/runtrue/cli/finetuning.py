@@ -9,7 +9,7 @@ from runtrue.cli.output import fail, to_a_reader
 
 
 def finetune(net: str | None, run: Path | None, resume: Path | None, settings: dict[str, Any]) -> int:
-    """Exit code: 0 trained, 1 a fault was found before, or the training diverged, 2 the call, the data or the network is wrong."""
+    """Exit code: 0 trained, 1 a fault was found before, 2 the call, the data or the network is wrong."""
     from runtrue.datasets import DataError
     from runtrue.finetune import SurgeryError, WeightsError, ZooError
     from runtrue.task import TaskError, blame

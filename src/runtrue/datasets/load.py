@@ -57,7 +57,8 @@ def load(
     a column of paths and one of labels), `npz:PATH`, `idx:PATH`.
 
     `size`: pixels along each side. Photographs of a folder are resized to it (64 if not given); other images get black
-    borders. `framing`: "crop" cuts out the middle of a photograph, "whole" puts all of it on white. `val_fraction` of every class is taken for validation, by `seed`, where the data brings no split of its own.
+    borders. `framing`: "crop" cuts out the middle of a photograph, "whole" puts all of it on white. `val_fraction` of every
+    class is taken for validation, by `seed`, where the data brings no split of its own.
 
     Raises DataError if nothing is found (it lists the places), or if what is found cannot be used; ValueError for a size
     below 1 and for a fraction outside 0 to 1.

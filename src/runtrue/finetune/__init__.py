@@ -1,8 +1,9 @@
-"""Stand on a trained network, change what you need, train each part at its own rate: `runtrue.finetune("mobilenet_v2", "photos/")`.
+"""Stand on a trained network, change what you need, train each part at its own rate: `runtrue.finetune("mobilenet_v2",
+"photos/")`.
 
 The package is what the function is called by: `runtrue.finetune(…)` calls `runtrue.tuning.finetune(…)`, and the pieces are its
-attributes: `runtrue.finetune.replace_head(model, classes)`, `swap`, `drop`, `insert`, `take`, `groups` and the others of `PIECES`.
-"""
+attributes: `runtrue.finetune.replace_head(model, classes)`, `swap`, `drop`, `insert`, `take`, `groups` and the others of
+`PIECES`."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ def finetune(
     folders, or csv:PATH. run: a new folder; runs/NET-DATA-1 or the next free number by default. resume: a folder to go on in.
     renamed: where names in a file of weights differ from the network's; see `difference.take`. `settings`: see `Settings`.
 
-    Raises ConfigError for a wrong setting, `datasets.DataError` for missing or wrong data, ZooError, WeightsError and SurgeryError
-    for a network, its weights or its head that do not fit, TaskError for a TARGET that does not, `UntrainableError` if the images
-    do not reach the network as it was trained to see them.
+    Raises ConfigError for a wrong setting, `datasets.DataError` for missing or wrong data, ZooError, WeightsError and
+    SurgeryError for a network, its weights or its head that do not fit, TaskError for a TARGET that does not,
+    `UntrainableError` if the images do not reach the network as it was trained to see them.
     """
     need_extra()
     asked_net, net = (net, None) if isinstance(net, str) else (None, net)

@@ -32,8 +32,8 @@ def read(settings: Settings, side: int, framing: Framing = "crop") -> Images:
 
 
 def framing(settings: Settings) -> Framing:
-    """As asked for; "auto" looks at some pictures. Cut-out ones, on white or nothing, mostly fill their picture: a crop would take
-    off their heads and tails, and white around them is nothing new to the network."""
+    """As asked for; "auto" looks at some pictures. Cut-out ones, on white or nothing, mostly fill their picture: a crop would
+    take off their heads and tails, and white around them is nothing new to the network."""
     if settings.framing != "auto":
         return "whole" if settings.framing == "whole" else "crop"
     form, _, path = named(settings).partition(":")

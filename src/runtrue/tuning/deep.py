@@ -1,6 +1,6 @@
 """Mode "deep": the head first, then all layers, each slower than the one behind it (N1.1, mode 2). A run that was cut off goes on
-behind its last whole epoch, and ends with the weights of an uninterrupted one: batches follow from seed and epoch, the random numbers
-of a step from seed and step."""
+behind its last whole epoch, and ends with the weights of an uninterrupted one: batches follow from seed and epoch, the random
+numbers of a step from seed and step."""
 
 from __future__ import annotations
 
@@ -192,8 +192,8 @@ RATES = (1e-3, 3e-4, 1e-4)
 """Of what is new, for AdamW; what was kept gets a tenth of it at the most."""
 STEPS = 5
 WORSE = 1.05
-"""Times the loss before, on the same training images without augmentation: a rate after whose steps it is higher than that tears up
-what the network knows, and the next lower one is tried."""
+"""Times the loss before, on the same training images without augmentation: a rate after whose steps it is higher than that
+tears up what the network knows, and the next lower one is tried."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from torch import nn
 
 from runtrue.finetune.still import norms_without
 
-FEW_IMAGES = 1000
 SMALL_BATCH = 16
-"""Below these the statistics of a batch say less of the images than those that the network brings: of 32 values of a channel the
-mean is uncertain by a fifth of their spread, and the running averages end up at those of the last few batches."""
+"""Images in a step below which the statistics of a batch say too little of the data: of 8 values of a channel the mean is
+uncertain by a third of their spread. With larger ones they are followed, since that forgives rates that are too high: on the
+photographs of the bench (171 to train with, 5 folds, 2 seeds, batches of 32, 10 epochs of AdamW at 1e-3) they ended at 0.878
+with statistics that follow and at 0.843 with frozen ones; by SGD at 1e-2 at 0.873 and 0.754, the worst fold at 0.31: frozen,
+nothing brings activations back that a step has made too large."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +29,23 @@ class Policy:
         return f"{self.name}: {self.why}"
 
 
-def policy(asked: str, model: nn.Module, fresh: frozenset[str], images: int, batch: int) -> Policy:
-    count = sum(1 for _ in norms_without(model, fresh))
-    if count == 0:
+def policy(asked: str, model: nn.Module, fresh: frozenset[str], batch: int) -> Policy:
+    """batch: images in a step."""
+    if not any(True for _ in norms_without(model, fresh)):
         return Policy("train" if asked == "auto" else asked, "the network has no batch normalization with statistics")
     if asked != "auto":
         return Policy(asked, "as you said")
-    if images < FEW_IMAGES or batch < SMALL_BATCH:
-        small = f"{images} images are few" if images < FEW_IMAGES else f"batches of {batch} are small"
+    if batch < SMALL_BATCH:
         return Policy(
             "freeze-statistics",
-            f"{small} (limits: {FEW_IMAGES} images, {SMALL_BATCH} a batch): the statistics that the network brings are better than "
-            "theirs, and stay; scale and shift are trained",
+            f"the statistics of {batch} images a step (limit {SMALL_BATCH}) say less than those that the network brings, which "
+            "stay; scale and shift are trained",
         )
-    return Policy("train", f"{images} images in batches of {batch} are enough to follow their statistics")
+    return Policy(
+        "train",
+        f"{batch} images a step (limit {SMALL_BATCH}) are enough to follow their statistics, and frozen ones collapse at rates "
+        "that these bear",
+    )
 
 
 @contextmanager

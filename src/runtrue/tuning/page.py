@@ -1,4 +1,4 @@
-"""The page of a fine-tuning: what was kept and what is new, at which rates, how it went, and which pictures are mistaken for what."""
+"""The page of a fine-tuning: what was kept and what is new, at which rates, how it went, and which pictures are mistaken."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from runtrue.tuning.settings import ConfigError, Settings
 THUMB = 112  # pixels of a picture on the sheet: an object is still told
 STRONG = 0.5  # share of a class from which on a cell is so dark that its number is set in white
 MODES = {"head": "a new head on a network that stands still", "deep": "all layers, slower towards the front"}
+SHADES = {"domain": [0, 1], "range": [0.04, 1]}
 EPOCHS = ("epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr", "seconds")
 
 
@@ -148,7 +149,7 @@ def heat(names: Sequence[str], table: Sequence[Sequence[int]]) -> Spec:
             {
                 "mark": {"type": "rect", "color": BLUE},
                 "encoding": {
-                    "opacity": {"field": "share", "type": "quantitative", "legend": None, "scale": {"domain": [0, 1], "range": [0.04, 1]}},
+                    "opacity": {"field": "share", "type": "quantitative", "legend": None, "scale": SHADES},
                     "tooltip": tooltip,
                 },
             },
@@ -169,21 +170,26 @@ def mistakes_section(found: Mapping[str, Any]) -> list[Block]:
     seen = dict(thumbs([Path(row["file"]) for row in rows]))
     sheet = [
         Picture(
-            seen[number], f"{row['predicted']} {row['confidence']:.0%}", f"is {row['true']} ({row['of_true']:.0%}), {Path(row['file']).name}",
+            seen[number], f"{row['predicted']} {row['confidence']:.0%}", note(row),
             f"{Path(row['file']).name}: {row['true']}, taken for {row['predicted']}",
         )
         for number, row in enumerate(rows)
         if number in seen
     ]  # fmt: skip
     listed = [[row["file"], row["true"], row["predicted"], row["confidence"]] for row in rows]
+    files = Fold("their files", [Table(["file", "is", "taken for", "share"], listed)])
     said = "The surest of the wrong answers first. In the first line what the picture was taken for, and how surely."
     return [
         Section(
             "The worst mistakes",
-            [*([Sheet(sheet, said)] if sheet else []), Fold("their files", [Table(["file", "is", "taken for", "share"], listed)])],
+            [*([Sheet(sheet, said)] if sheet else []), files],
             id="mistakes",
         )
     ]  # fmt: skip
+
+
+def note(row: Mapping[str, Any]) -> str:
+    return f"is {row['true']} ({row['of_true']:.0%}), {Path(row['file']).name}"
 
 
 def thumbs(paths: Sequence[Path]) -> list[tuple[int, bytes]]:

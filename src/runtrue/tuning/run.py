@@ -35,7 +35,7 @@ LOOKED_AT = 64  # images by which their preparation is judged
 
 @dataclass(frozen=True)
 class Tuned:
-    """A finished fine-tuning: its folder, its network with the best weights, a row an epoch. kept_epoch: the epoch of the weights."""
+    """A finished fine-tuning: its folder, its network with the best weights, those of `kept_epoch`, and a row an epoch."""
 
     folder: RunFolder
     net: nn.Module
@@ -143,7 +143,8 @@ def headed(asked: Asked, images: Images, start: Start, class_weights: Tensor | N
 
 def trained(asked: Asked, images: Images, start: Start, class_weights: Tensor | None) -> int:
     """Mode "deep"; returns the epoch whose weights are kept."""
-    rule = norms.policy(asked.settings.norms, start.model, start.fresh, len(images.train), asked.settings.batch_size)
+    batch = min(asked.settings.batch_size, len(images.train))
+    rule = norms.policy(asked.settings.norms, start.model, start.fresh, batch)
     plan = deep.Plan(start, images, asked.settings, class_weights)
     with norms.held(start.model, start.fresh, rule.name):
         course = resumed(asked, plan) if asked.resume else None

@@ -24,14 +24,14 @@ class Settings:
     TARGET brings. data: a folder of class folders, `folder:PATH`, or `csv:PATH`.
     mode: "head" trains a new last layer alone, everything else stands still (N1.1, mode 1); "deep" then trains all layers, slower
     towards the front (mode 2).
-    side: pixels of the images; None takes `Known.side` of the zoo up to MOST_SIDE. framing: "crop" cuts out the middle, "whole" puts
-    all of a picture on white, "auto" does so for cut-out pictures. mean, std: as the weights want their images,
+    side: pixels of the images; None takes `Known.side` of the zoo up to MOST_SIDE. framing: "crop" cuts out the middle,
+    "whole" puts all of a picture on white, "auto" does so for cut-out pictures. mean, std: as the weights want their images,
     "0.485,0.456,0.406", of values from 0 to 1; None takes what the zoo says.
-    epochs, batch_size, lr: of mode deep. lr: rate of what is new; None finds one by short trials. kept: rate of the last kept layer
-    as a share of it; front: that of the first layer as a share of that of the last kept one. gradual: epochs in which the kept layers
-    join in, from back to front (0: at once). patience: epochs without a lower validation loss after which it ends.
-    norms: whether batch normalizations "train", keep their stored statistics ("freeze-statistics"), or those and their weights
-    ("freeze-all"); "auto" says which, and why. augment: "auto", "none", or such as "crop:8,flip".
+    epochs, batch_size, lr: of mode deep. lr: rate of what is new; None finds one by short trials. kept: rate of the last kept
+    layer as a share of it; front: that of the first layer as a share of that of the last kept one. gradual: epochs in which
+    the kept layers join in, from back to front (0: at once). patience: epochs without a lower validation loss after which it
+    ends. norms: whether batch normalizations "train", keep their stored statistics ("freeze-statistics"), or those and their
+    weights ("freeze-all"); "auto" says which, and why. augment: "auto", "none", or such as "crop:8,flip".
     class_weights: "auto" weighs the classes in the loss where their counts are far apart.
     """
 
