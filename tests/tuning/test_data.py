@@ -93,3 +93,20 @@ def test_a_table(tmp_path: Path, coloured: Path) -> None:
     for where in (f"csv:{tmp_path / 'all.csv'}", str(tmp_path / "all.csv")):
         images = data.read(Settings().changed(data=where), 32)
         assert images.classes == tuple(COLOURS) and len(images.train) + len(images.val) == 36
+
+
+def test_cut_out_pictures_are_seen_whole(tmp_path: Path, coloured: Path) -> None:
+    assert data.framing(Settings().changed(data=str(coloured))) == "crop"
+    for name, colour in COLOURS.items():
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            sheet = Image.new("RGBA", (60, 30), (0, 0, 0, 0))
+            sheet.paste(picture(colour, number, (50, 10)), (5, 10))
+            sheet.save(tmp_path / name / f"{number}.png")
+    asked = Settings().changed(data=str(tmp_path))
+    assert data.framing(asked) == "whole" and data.framing(asked.changed(framing="crop")) == "crop"
+    (image,) = data.read(asked, 30, "whole").val.images[:1]
+    ink = (image < 250).any(0)
+    assert ink.any(0).float().mean() > 0.75 and ink.any(1).float().mean() < 0.3, (
+        "all of its width, and white above and below"
+    )

@@ -186,3 +186,21 @@ def _whole(image: Image, side: int) -> Image:
 
 FITS = {"crop": _fitted, "whole": _whole}
 """How a picture becomes a square."""
+
+
+WHITE = 250  # of 255: JPEG does not keep white exactly
+
+
+def on_white(path: Path) -> bool:
+    """True if more than half of the picture's edge is white or nothing: something cut out. False also if it cannot be read."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(path, formats=_formats()) as image:
+            if image.size[0] * image.size[1] > MOST_PIXELS:
+                return False
+            small = np.asarray(_plain(image).resize((16, 16), Pillow.Resampling.BOX))
+    except Exception:  # noqa: BLE001  a damaged file can make a decoder raise anything; it is named when it is read
+        return False
+    edge = np.concatenate([small[0], small[-1], small[1:-1, 0], small[1:-1, -1]])
+    return bool((edge >= WHITE).all(1).mean() > 0.5)
