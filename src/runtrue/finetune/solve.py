@@ -73,13 +73,13 @@ def solved(
         optimizer.zero_grad()
         outputs = head(found.inputs).flatten(1)
         loss = F.cross_entropy(outputs, found.labels, class_weights) + decay / 2 * square * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     last = float("inf")
     for number in range(1, ITERATIONS + 1):
         with torch.enable_grad():
-            now = float(torch.as_tensor(optimizer.step(objective)).detach())  # type: ignore[arg-type]
+            now = float(torch.as_tensor(optimizer.step(objective)).detach())
         if told is not None:
             told(head, number)
         if last - now < ENOUGH * max(abs(now), ENOUGH) and number > 1:

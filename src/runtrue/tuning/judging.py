@@ -57,7 +57,7 @@ def raw(output: Any) -> Tensor:
 def confusion(found: Judged, classes: int) -> list[list[int]]:
     """How many of each class (row) were taken for each (column)."""
     places = found.labels * classes + found.outputs.argmax(1)
-    return torch.bincount(places, minlength=classes * classes).reshape(classes, classes).tolist()  # type: ignore[no-any-return]
+    return torch.bincount(places, minlength=classes * classes).reshape(classes, classes).tolist()
 
 
 def mistakes(found: Judged, split: Split, names: Sequence[str], most: int) -> list[dict[str, Any]]:

@@ -18,9 +18,8 @@ from runtrue.tuning.folder import Place, read
 from runtrue.tuning.settings import ConfigError, Settings
 
 THUMB = 112  # pixels of a picture on the sheet: an object is still told
-STRONG = 0.5  # share of a class from which on a cell is so dark that its number is set in white
 MODES = {"head": "a new head on a network that stands still", "deep": "all layers, slower towards the front"}
-SHADES = {"domain": [0, 1], "range": [0.04, 1]}
+SHADES = {"domain": [0, 1], "range": [0.04, 0.6]}  # the counts are read on the darkest
 EPOCHS = ("epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr", "seconds")
 
 
@@ -118,7 +117,9 @@ def confusion_section(found: Mapping[str, Any]) -> Section:
         [name, *counts, recall(counts, place)] for place, (name, counts) in enumerate(zip(names, table, strict=True))
     ]
     worst = min(range(len(names)), key=lambda place: table[place][place] / max(1, sum(table[place])))
-    said = f"Rows: what is on the picture; columns: what it was taken for. {names[worst]} is found least often."
+    wrong = sum(table[worst]) - table[worst][worst]
+    least = f"{names[worst]} is found least often." if wrong else "Every picture is found."
+    said = f"Rows: what is on the picture; columns: what it was taken for. {least}"
     return Section(
         "What is taken for what",
         [Chart(heat(names, table), said, said), Fold("as a table", [Table(["", *names, "found"], rows)])],
@@ -139,7 +140,6 @@ def heat(names: Sequence[str], table: Sequence[Sequence[int]]) -> Spec:
     ]
     axis = {"type": "nominal", "sort": list(names), "axis": {"grid": False, "labelAngle": 0}}
     place = {"x": {"field": "taken", "title": "taken for", **axis}, "y": {"field": "true", "title": "is", **axis}}
-    dark = {"condition": {"test": f"datum.share > {STRONG}", "value": "#ffffff"}, "value": GREY}
     tooltip = [{"field": "true"}, {"field": "taken"}, {"field": "count"}, {"field": "share", "format": ".0%"}]
     return {
         "height": max(120, 38 * len(names)),
@@ -156,7 +156,7 @@ def heat(names: Sequence[str], table: Sequence[Sequence[int]]) -> Spec:
             {
                 "transform": [{"filter": "datum.count > 0"}],
                 "mark": {"type": "text", "fontSize": 13},
-                "encoding": {"text": {"field": "count", "type": "quantitative"}, "color": dark},
+                "encoding": {"text": {"field": "count", "type": "quantitative"}, "color": {"value": GREY}},
             },
         ],
     }  # fmt: skip
