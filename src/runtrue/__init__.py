@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from runtrue import finetune, init, lab, nets
+    from runtrue import init, lab, nets
     from runtrue.api import check
     from runtrue.diagnosis import Treatment, fix
     from runtrue.findings import Finding, Outcome, Remedy
     from runtrue.report import Report
     from runtrue.task import Task, TaskError
     from runtrue.training import train
+    from runtrue.tuning.api import finetune
     from runtrue.watch.api import watch
 
 __all__ = [

@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("safetensors")
 pytest.importorskip("PIL.Image")
 
-from tuning_pictures import COLOURS, NET, folder_of, picture
+from tuning_pictures import COLOURS, NET, folder_of, picture  # type: ignore[import-not-found]
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def tune(small: tuple[str, Path], coloured: Path, tmp_path: Path) -> Callable[..
     target, weights = small
 
     def run(net: Any = target, **settings: Any) -> Any:
-        given = {
+        given: dict[str, Any] = {
             "weights": str(weights),
             "side": 32,
             "data": coloured,

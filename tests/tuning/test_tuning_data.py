@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tuning_pictures import COLOURS, folder_of, picture
+from tuning_pictures import COLOURS, folder_of, picture  # type: ignore[import-not-found]
 
 from runtrue.datasets import DataError
 from runtrue.tuning import data

@@ -25,6 +25,7 @@ from runtrue.training.folder import RunFolder
 from runtrue.training.predict import predict
 from runtrue.tuning.folder import Place
 from runtrue.tuning.settings import ConfigError
+from runtrue.watch import record_of
 
 Tune = Callable[..., Any]
 
@@ -67,7 +68,7 @@ def test_all_layers_each_at_its_rate(tune: Tune, small: tuple[str, Path], norms:
         assert not torch.equal(trained["0.weight"], given["0.weight"])
         assert torch.equal(trained["1.running_mean"], given["1.running_mean"]) == (norms != "train")
         assert torch.equal(trained["1.weight"], given["1.weight"]) == (norms == "freeze-all")
-    assert tuned.folder.report.is_file() and runtrue.watch.record_of(tuned.folder.path).epochs()
+    assert tuned.folder.report.is_file() and record_of(tuned.folder.path).epochs()
 
 
 def test_it_never_ends_below_the_head_alone(tune: Tune) -> None:
@@ -79,7 +80,7 @@ def test_it_never_ends_below_the_head_alone(tune: Tune) -> None:
 def test_the_policy_and_the_rate_are_told_with_their_reasons(tune: Tune) -> None:
     told: list[str] = []
     tuned = tune(mode="deep", epochs=1, say=told.append)
-    assert any("batch normalization: " in line and "limits" in line for line in told)
+    assert any("batch normalization: " in line and "limit 16" in line for line in told)
     assert any("by trials of" in line for line in told)
     settled = Place(tuned.folder).read_settings()
     assert settled.lr is not None and settled.norms != "auto"

@@ -156,7 +156,7 @@ def _epoch(plan: Plan, course: Course, watch: Any) -> Row:
         seed_all((plan.settings.seed * STRIDE + course.step) % 2**31)
         loss, outputs = plan.loss(inputs, labels)
         course.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         course.optimizer.step()
         course.schedule.step()
         course.step += 1
@@ -224,7 +224,7 @@ def found_rate(plan: Plan) -> Trials:
             seed_all((plan.settings.seed * STRIDE + number) % 2**31)
             loss, _ = plan.loss(inputs, labels)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         after[rate] = judged(plan.start.model, some).loss
         plan.start.model.load_state_dict(kept)
