@@ -2,8 +2,8 @@
 which L-BFGS finds in a second (Liu and Nocedal 1989). No learning rate, no number of epochs; how strong the penalty has to be
 is told by cross-validation inside the training set, so that the validation set takes no part and its accuracy is an honest one.
 
-Measured on 213 photographs in 7 classes (MobileNetV2, 160 pixels, stratified 5-fold, 3 seeds): 0.896 solved so; standardized
-features 0.884, features of unit length 0.894, AdamW with early stopping on the validation set 0.89.
+Measured on 213 photographs in 7 classes (MobileNetV2, 160 pixels, stratified 5-fold, 5 seeds, seen whole): right answers 0.894 to
+0.897 at decays from 1e-4 to 1e-2, with weighted classes 0.899 to 0.901; standardized features (3 seeds) 0.886 to 0.890.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from runtrue.finetune.features import Features
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths of the penalty λ/2 · |W|² that are tried, for features brought to a mean square of 1."""
 FOLDS = 5
-ITERATIONS = 100
-ENOUGH = 1e-5  # a step that lowers the objective by less than this share of it is the last one
+ROUNDS, STEPS = 20, 10
+"""Of L-BFGS: rounds of so many steps each. (Rounds of a single step get stuck in torch's: a line search ends with its round.)"""
+ENOUGH = 1e-3  # a round that lowers the objective by less than this share of it is the last one
 
 Told = Callable[[nn.Module, int], None]
 
@@ -59,32 +60,49 @@ def solved(
 
         mean cross-entropy + decay/2 · |W|² · mean square of the features
 
-    told: called with the head after each step of L-BFGS, and the number of the step, from 1 on.
+    The weights that are returned are for the features as they are.
+
+    told: called with the head after each round of L-BFGS, and the number of the round, from 1 on.
     """
-    head = copy.deepcopy(head).float().eval()
-    for parameter in head.parameters():
+    scaled = copy.deepcopy(head).float().eval()
+    for parameter in scaled.parameters():
         nn.init.zeros_(parameter.requires_grad_(True))
-    weight = head.weight
+    weight = scaled.weight
     assert isinstance(weight, Tensor)
-    square = float(found.inputs.square().mean()) or 1.0
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=1, history_size=20, line_search_fn="strong_wolfe")
+    scale = float(found.inputs.square().mean().sqrt()) or 1.0
+    inputs, labels = found.inputs / scale, found.labels
+    parameters = list(scaled.parameters())
+    optimizer = torch.optim.LBFGS(
+        parameters, max_iter=STEPS, max_eval=4 * STEPS, history_size=20, line_search_fn="strong_wolfe"
+    )
 
     def objective() -> Tensor:
         optimizer.zero_grad()
-        outputs = head(found.inputs).flatten(1)
-        loss = F.cross_entropy(outputs, found.labels, class_weights) + decay / 2 * square * weight.square().sum()
+        outputs = scaled(inputs).flatten(1)
+        loss = F.cross_entropy(outputs, labels, class_weights) + decay / 2 * weight.square().sum()
         loss.backward()
         return loss
 
     last = float("inf")
-    for number in range(1, ITERATIONS + 1):
+    for number in range(1, ROUNDS + 1):
         with torch.enable_grad():
-            now = float(torch.as_tensor(optimizer.step(objective)).detach())
+            optimizer.step(objective)
+            now = float(objective().detach())
         if told is not None:
-            told(head, number)
-        if last - now < ENOUGH * max(abs(now), ENOUGH) and number > 1:
+            told(_of_features(scaled, scale), number)
+        if last - now < ENOUGH * abs(now):
             break
         last = now
+    return _of_features(scaled, scale)
+
+
+@torch.no_grad()
+def _of_features(scaled: nn.Module, scale: float) -> nn.Module:
+    """The head for features as they are, of the one for features brought to a mean square of 1."""
+    head = copy.deepcopy(scaled)
+    weight = head.weight
+    assert isinstance(weight, Tensor)
+    weight /= scale
     for parameter in head.parameters():
         parameter.grad = None
     return head

@@ -102,7 +102,7 @@ def parts_section(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -
 
 
 def went(history: Sequence[dict[str, Any]], settings: Settings) -> list[Block]:
-    what = "step of L-BFGS" if settings.mode == "head" else "epoch (1: the head alone)"
+    what = "round of L-BFGS" if settings.mode == "head" else "epoch (1: the head alone)"
     charts: list[Block] = [
         Chart(curves(history, reading), f"{title} by {what}.", alt(history, reading))
         for reading, title in (("accuracy", "Share of right answers"), ("loss", "Cross-entropy"))
