@@ -19,7 +19,7 @@ from runtrue.cli.app import CheckFormat, Format, app
 
 NAMES = [
     "Finding", "Outcome", "Remedy", "Report", "Task", "TaskError", "Treatment",
-    "check", "fix", "init", "lab", "nets", "train", "watch",
+    "check", "finetune", "fix", "init", "lab", "nets", "train", "watch",
 ]  # fmt: skip
 
 OPTIONS = {
@@ -33,6 +33,12 @@ OPTIONS = {
         "--init", "--norm", "--dropout", "--l1", "--l2", "--max-norm", "--augment", "--size", "--precision", "--devices",
         "--nodes", "--strategy", "--seed", "--logger", "--resume", "--no-check", "--no-watch", "--run",
     ],
+    "finetune": [
+        "net", "--data", "--mode", "--weights", "--side", "--framing", "--mean", "--std", "--epochs", "--batch-size", "--lr",
+        "--kept", "--front", "--gradual", "--norms", "--augment", "--patience", "--seed", "--resume", "--no-check", "--no-watch",
+        "--run",
+    ],
+    "zoo": ["pattern"],
     "predict": ["run", "images", "--top", "--format"],
     "report": ["run", "--format", "--out"],
     "compare": ["runs", "--out"],

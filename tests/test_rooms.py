@@ -60,6 +60,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # 7 and 8: what users call
     ("api", "settings", "targets"),
     ("training",),
+    ("tuning",),
     ("runtrue",),  # the package itself: its public names
     ("cli", "pytest_plugin"),
     ("__main__",),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runtrue.report import Report
     from runtrue.task import Task, TaskError
     from runtrue.training import train
+    from runtrue.tuning.api import finetune
     from runtrue.watch.api import watch
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "TaskError",
     "Treatment",
     "check",
+    "finetune",
     "fix",
     "init",
     "lab",
@@ -46,7 +48,7 @@ _HOME = {
     "fix": "runtrue.diagnosis",
     "train": "runtrue.training",
 }
-_ROOMS = ("init", "lab", "nets", "watch")
+_ROOMS = ("finetune", "init", "lab", "nets", "watch")
 
 
 def __getattr__(name: str) -> Any:

@@ -209,6 +209,80 @@ def train(
 
 
 @app.command()
+def finetune(
+    net: Annotated[
+        str | None,
+        typer.Argument(help="Name of a trained network (`runtrue zoo`), or file.py:build.", show_default=False),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of class folders, or csv:PATH.", show_default=False)] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="head: a new head alone; deep: all layers.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="File with weights: .pth or .safetensors.", show_default=False)
+    ] = None,
+    side: Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default=False)] = None,
+    framing: Annotated[
+        str | None, typer.Option(help="auto, crop (the middle), whole (on white).", show_default=False)
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="Of the channels, as 0.485,0.456,0.406.", show_default=False)] = None,
+    std: Annotated[str | None, typer.Option(help="Spread of the channels, likewise.", show_default=False)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of mode deep.", show_default=False)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a step.", show_default=False)] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Of what is new; found by trials without it.", show_default=False)
+    ] = None,
+    kept: Annotated[
+        float | None, typer.Option(help="Rate of the last kept layer, as a share.", show_default=False)
+    ] = None,
+    front: Annotated[
+        float | None, typer.Option(help="Rate of the first layer, as a share of that.", show_default=False)
+    ] = None,
+    gradual: Annotated[int | None, typer.Option(help="Epochs in which layers join in.", show_default=False)] = None,
+    norms: Annotated[
+        str | None, typer.Option(help="auto, train, freeze-statistics, freeze-all.", show_default=False)
+    ] = None,
+    augment: Annotated[str | None, typer.Option(help="auto, none, or such as crop:8,flip.", show_default=False)] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs without progress until it ends.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of split, order and augmentation.", show_default=False)] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Do not look at the images first.")] = False,
+    no_watch: Annotated[bool, typer.Option("--no-watch", help="Keep no record of layers and gradients.")] = False,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+) -> None:
+    """Fine-tune a trained network on photographs: a new head, or all layers, each at its own rate.
+
+    Exit code 0: trained. 1: the images do not reach the network as it was trained to see them. 2: the call, the data or the
+    network is wrong.
+    """
+    from runtrue.cli import finetuning
+
+    given = {
+        "data": data, "mode": mode, "weights": weights, "side": side, "framing": framing, "mean": mean, "std": std,
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "kept": kept, "front": front, "gradual": gradual, "norms": norms,
+        "augment": augment, "patience": patience, "seed": seed, "check": False if no_check else None,
+        "watch": False if no_watch else None,
+    }  # fmt: skip
+    chosen = {name: value for name, value in given.items() if value is not None}
+    raise typer.Exit(finetuning.finetune(net, run, resume, chosen))
+
+
+@app.command()
+def zoo(
+    pattern: Annotated[str, typer.Argument(help="A part of a name, or with * and ?.")] = "*",
+) -> None:
+    """List trained networks by name: what is installed, and whether the weights are here or need a download.
+
+    Exit code 0: listed. 2: no zoo is installed, or no name fits.
+    """
+    from runtrue.cli import finetuning
+
+    raise typer.Exit(finetuning.zoo(pattern))
+
+
+@app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],

@@ -12,9 +12,12 @@ FORMS = {"html": ".html", "json": ".json", "csv": ".csv"}
 
 def report(run: Path, format: str, out: Path | None) -> int:
     """Exit code: 0 no fault in the record, 1 a fault, 2 the call or the run is wrong."""
+    from runtrue.cli import finetuning
     from runtrue.watch import record_of
     from runtrue.watch.page import page
 
+    if format == "html" and out is None and (done := finetuning.report(run)) is not None:
+        return done
     try:
         record = record_of(run)
         folder = run if run.is_dir() else run.parent

@@ -59,15 +59,17 @@ def stopped(run: Path | None) -> int:
 
 def predict(run: Path, images: Sequence[Path], top: int, format: str) -> int:
     """Exit code: 0 every image was read, 1 some were not, 2 the call or the run is wrong."""
+    from runtrue.finetune import SurgeryError, ZooError
     from runtrue.task import TaskError
-    from runtrue.training import ConfigError, api
+    from runtrue.training import ConfigError
+    from runtrue.tuning.api import need_extra
 
     try:
-        api.need_extra()
+        need_extra()
         from runtrue.training import predict as predicting
 
         found = predicting.predict(run, images, top=top)
-    except (ConfigError, TaskError) as error:
+    except (ConfigError, TaskError, SurgeryError, ZooError) as error:
         return fail(str(error))
     with to_a_reader():
         if format == "json":

@@ -35,13 +35,15 @@ class Listing:
     skipped: tuple[Skipped, ...]
 
 
-def read(folder: Path, *, side: int = SIDE, fraction: float = 0.2, seed: int = 0) -> Images:
+def read(
+    folder: Path, *, side: int = SIDE, fraction: float = 0.2, seed: int = 0, framing: pictures.Framing = "crop"
+) -> Images:
     """Raises DataError if there are no class folders, one alone, one without an image that can be read, or too few of them."""
     train_at, val_at = splits_in(folder)
     classes = classes_in(train_at)
     listed = [listing(train_at, classes)] + ([listing(val_at, known(val_at, classes))] if val_at else [])
     affordable(sum(len(each.paths) for each in listed), (3, side, side), str(folder))
-    found = [_read(each, side) for each in listed]
+    found = [_read(each, side, framing) for each in listed]
     skipped = [one for _, left_out in found for one in left_out]
     train = found[0][0]
     _refuse_empty_classes(train, classes, train_at, skipped)
@@ -124,10 +126,13 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in HIDDEN
 
 
-def _read(listed: Listing, side: int) -> tuple[Split, tuple[Skipped, ...]]:
-    pixels, good, skipped = pictures.read(listed.paths, side)
+def _read(listed: Listing, side: int, framing: pictures.Framing) -> tuple[Split, tuple[Skipped, ...]]:
+    pixels, good, skipped = pictures.read(listed.paths, side, framing)
     labels = torch.tensor(listed.labels, dtype=torch.int64)[good]
-    return Split(torch.from_numpy(pixels), labels), (*listed.skipped, *skipped)
+    return Split(torch.from_numpy(pixels), labels, tuple(listed.paths[place] for place in good)), (
+        *listed.skipped,
+        *skipped,
+    )
 
 
 def _refuse_empty_classes(split: Split, classes: Sequence[str], folder: Path, skipped: Sequence[Skipped]) -> None:

@@ -11,7 +11,7 @@ from runtrue.datasets.images import DataError, Split
 def halved(whole: Split, fraction: float, seed: int, classes: tuple[str, ...], where: str) -> tuple[Split, Split]:
     """Training and validation split, each in mixed order."""
     train, val = stratified(whole.labels, fraction, seed, classes, where)
-    return Split(whole.images[train], whole.labels[train]), Split(whole.images[val], whole.labels[val])
+    return whole.at(train), whole.at(val)
 
 
 def stratified(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -30,13 +31,19 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a set: images, uint8 (N, C, H, W), and their labels, int64 (N,)."""
+    """One part of a set: images, uint8 (N, C, H, W), their labels, int64 (N,), and the file of each where they lie in files."""
 
     images: Tensor
     labels: Tensor
+    paths: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def at(self, places: Tensor) -> Split:
+        """Those at these places, int64 (M,), in that order."""
+        paths = tuple(self.paths[place] for place in places.tolist()) if self.paths else ()
+        return Split(self.images[places], self.labels[places], paths)
 
 
 @dataclass(frozen=True, eq=False)

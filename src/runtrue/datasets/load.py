@@ -12,11 +12,12 @@ from typing import Literal
 
 import torch
 
-from runtrue.datasets import cifar, folder, idx, npz
+from runtrue.datasets import cifar, folder, idx, npz, table
 from runtrue.datasets.arrays import bordered, numbered, within
 from runtrue.datasets.embedded import CLASSES, stored
 from runtrue.datasets.halves import halved
 from runtrue.datasets.images import DataError, Images, Split, gathered
+from runtrue.datasets.pictures import Framing
 from runtrue.datasets.places import KNOWN, NotFoundError, search
 
 SUBSET = "fashion-mnist-subset"
@@ -36,6 +37,7 @@ class Wish:
     seed: int
     val_fraction: float
     root: str | os.PathLike[str] | None
+    framing: Framing = "crop"
 
 
 def load(
@@ -45,15 +47,18 @@ def load(
     seed: int = 0,
     val_fraction: float = 0.2,
     root: str | os.PathLike[str] | None = None,
+    framing: Framing = "crop",
 ) -> Images:
     """Images and labels in memory, as bytes, with a training and a validation split.
 
     `where` is a set by its name, looked for in the usual places (under `root` alone if that is given): `fashion-mnist` (the
     subset that ships with runtrue where the full set is not found), `fashion-mnist-subset`, `mnist`, `cifar10`, `cifar100`;
-    or data of one's own: `folder:PATH` (a folder of class folders), `npz:PATH`, `idx:PATH`.
+    or data of one's own: `folder:PATH` (a folder of class folders), `csv:PATH` (a table with
+    a column of paths and one of labels), `npz:PATH`, `idx:PATH`.
 
     `size`: pixels along each side. Photographs of a folder are resized to it (64 if not given); other images get black
-    borders. `val_fraction` of every class is taken for validation, by `seed`, where the data brings no split of its own.
+    borders. `framing`: "crop" cuts out the middle of a photograph, "whole" puts all of it on white. `val_fraction` of every
+    class is taken for validation, by `seed`, where the data brings no split of its own.
 
     Raises DataError if nothing is found (it lists the places), or if what is found cannot be used; ValueError for a size
     below 1 and for a fraction outside 0 to 1.
@@ -66,7 +71,7 @@ def load(
         raise ValueError(f"size is a number of pixels, 1 or more, got {size}")
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction lies between 0 and 1, got {val_fraction}")
-    wish = Wish(size, seed, val_fraction, root)
+    wish = Wish(size, seed, val_fraction, root, framing)
     form, colon, path = where.partition(":")
     if where in NAMED:
         return NAMED[where](wish)
@@ -78,7 +83,13 @@ def load(
 def unknown(where: str) -> str:
     """What to write instead."""
     near = difflib.get_close_matches(where, NAMED, n=1)
-    form = "folder" if Path(where).is_dir() else "npz" if where.endswith(".npz") else None
+    form = (
+        "folder"
+        if Path(where).is_dir()
+        else Path(where).suffix.lstrip(".")
+        if where.endswith((".npz", ".csv"))
+        else None
+    )
     hint = f" Did you mean {form}:{where}?" if form else f" Did you mean {near[0]}?" if near else ""
     return f"unknown data {where!r}: write {', '.join(NAMED)}, {', '.join(f'{form}:PATH' for form in FORMS)}.{hint}"
 
@@ -141,7 +152,12 @@ def _known(name: str, classes: tuple[str, ...], train: Split, val: Split, place:
 
 def from_folder(path: Path, wish: Wish) -> Images:
     side = folder.SIDE if wish.size is None else wish.size
-    return folder.read(path, side=side, fraction=wish.val_fraction, seed=wish.seed)
+    return folder.read(path, side=side, fraction=wish.val_fraction, seed=wish.seed, framing=wish.framing)
+
+
+def from_table(path: Path, wish: Wish) -> Images:
+    side = folder.SIDE if wish.size is None else wish.size
+    return table.read(path, side=side, fraction=wish.val_fraction, seed=wish.seed, framing=wish.framing)
 
 
 def from_idx(path: Path, wish: Wish) -> Images:
@@ -182,5 +198,7 @@ NAMED: dict[str, Callable[[Wish], Images]] = {
 }
 """Sets by their name."""
 
-FORMS: dict[str, Callable[[Path, Wish], Images]] = {"folder": from_folder, "npz": from_npz, "idx": from_idx}
+FORMS: dict[str, Callable[[Path, Wish], Images]] = {
+    "folder": from_folder, "csv": from_table, "npz": from_npz, "idx": from_idx
+}  # fmt: skip
 """Forms of data of one's own, written in front of a path: `npz:digits.npz`."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -39,11 +39,14 @@ TURNS = {
 """The tag of EXIF 2.3, section 4.6.4, and Pillow's names of what brings each of its values upright."""
 
 
+Framing = Literal["crop", "whole"]
+
+
 class UnreadableError(Exception):
     """Why a file is left out."""
 
 
-def read(paths: Sequence[Path], side: int) -> tuple[Array, list[int], list[Skipped]]:
+def read(paths: Sequence[Path], side: int, framing: Framing = "crop") -> tuple[Array, list[int], list[Skipped]]:
     """Pixels, uint8 (N, 3, side, side); the places in `paths` of the files that were read; and the others, with reasons.
 
     Raises DataError without Pillow.
@@ -56,7 +59,7 @@ def read(paths: Sequence[Path], side: int) -> tuple[Array, list[int], list[Skipp
 
     def one(place: int) -> str | None:
         try:
-            pixels[place] = decoded(paths[place], side).transpose(2, 0, 1)
+            pixels[place] = decoded(paths[place], side, framing).transpose(2, 0, 1)
         except UnreadableError as error:
             return str(error)
         return None
@@ -76,8 +79,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def decoded(path: Path, side: int) -> Array:
-    """uint8 (side, side, 3): turned as the camera says, over white, the short side resized and the middle cut out.
+def decoded(path: Path, side: int, framing: Framing = "crop") -> Array:
+    """uint8 (side, side, 3): turned as the camera says, over white, the short side resized and the middle cut out; or the "whole"
+    picture, the long side resized and the rest white.
 
     Keeping the proportions and losing the ends is what classifiers are evaluated with (Krizhevsky et al. 2012, section 2);
     squashing would give each picture another distortion. Raises UnreadableError with the reason.
@@ -97,7 +101,7 @@ def decoded(path: Path, side: int) -> Array:
                     f"{width:,} × {height:,} pixels, and the limit is {MOST_PIXELS:,}: make it smaller"
                 )
             image.draft(None, (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size, still twice as large
-            return np.asarray(_upright(_fitted(_plain(image), side), image))
+            return np.asarray(_upright(FITS[framing](_plain(image), side), image))
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
@@ -166,3 +170,37 @@ def _fitted(image: Image, side: int) -> Image:
     short = min(width, height)
     left, top = (width - short) / 2, (height - short) / 2
     return image.resize((side, side), Resampling.BILINEAR, box=(left, top, left + short, top + short), reducing_gap=3)
+
+
+def _whole(image: Image, side: int) -> Image:
+    """All of it on a white square."""
+    from PIL import Image as Pillow
+    from PIL.Image import Resampling
+
+    width, height = (max(1, round(length * side / max(image.size))) for length in image.size)
+    square = Pillow.new("RGB", (side, side), "white")
+    seen = image.resize((width, height), Resampling.BILINEAR, reducing_gap=3)
+    square.paste(seen, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+FITS = {"crop": _fitted, "whole": _whole}
+"""How a picture becomes a square."""
+
+
+WHITE = 250  # of 255: JPEG does not keep white exactly
+
+
+def on_white(path: Path) -> bool:
+    """True if more than half of the picture's edge is white or nothing: something cut out. False also if it cannot be read."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(path, formats=_formats()) as image:
+            if image.size[0] * image.size[1] > MOST_PIXELS:
+                return False
+            small = np.asarray(_plain(image).resize((16, 16), Pillow.Resampling.BOX))
+    except Exception:  # noqa: BLE001  a damaged file can make a decoder raise anything; it is named when it is read
+        return False
+    edge = np.concatenate([small[0], small[-1], small[1:-1, 0], small[1:-1, -1]])
+    return bool((edge >= WHITE).all(1).mean() > 0.5)

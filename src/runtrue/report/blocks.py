@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -113,4 +114,28 @@ class Fold:
     kind: ClassVar[str] = "fold"
 
 
-Block: TypeAlias = Prose | Code | Table | Chart | Facts | Stats | Section | Fold
+@dataclass(frozen=True)
+class Picture:
+    """jpeg: the bytes of the file; title, note: lines under it. `alt` says what it shows, for readers who do not see it."""
+
+    jpeg: bytes
+    title: str
+    note: str = ""
+    alt: str = ""
+
+    @property
+    def source(self) -> str:
+        """The picture inside the page."""
+        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Small pictures side by side."""
+
+    pictures: Sequence[Picture]
+    caption: str = ""
+    kind: ClassVar[str] = "sheet"
+
+
+Block: TypeAlias = Prose | Code | Table | Chart | Facts | Stats | Section | Fold | Sheet

@@ -12,7 +12,23 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runtrue.findings import plain
-from runtrue.report.blocks import Block, Chart, Code, Facts, Fold, Link, Prose, Section, Stat, Stats, Table, Tag, Tone
+from runtrue.report.blocks import (
+    Block,
+    Chart,
+    Code,
+    Facts,
+    Fold,
+    Link,
+    Picture,
+    Prose,
+    Section,
+    Sheet,
+    Stat,
+    Stats,
+    Table,
+    Tag,
+    Tone,
+)
 from runtrue.report.charts import inline_svg
 from runtrue.report.numbers import clean, is_number, one_line, shown
 from runtrue.report.theme import ready
@@ -27,8 +43,10 @@ __all__ = [
     "Facts",
     "Fold",
     "Link",
+    "Picture",
     "Prose",
     "Section",
+    "Sheet",
     "Stat",
     "Stats",
     "Table",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from runtrue.init import SCHEMES
 from runtrue.optimizers import NAMES as OPTIMIZERS
 from runtrue.schedules import DECAYS
+from runtrue.training import values
+from runtrue.training.values import BIG, ConfigError
+
+__all__ = ["Config", "ConfigError", "read", "written"]
 
 PRECISIONS = ("auto", "32", "bf16")
 STRATEGIES = ("auto", "ddp", "fsdp")
@@ -18,10 +20,6 @@ LOGGERS = ("csv", "tensorboard", "wandb", "none")
 INITS = ("default", "net", *(scheme for scheme in SCHEMES if scheme != "zeros"))
 """How weights start: `net` leaves them as the network drew them; `default` does so for a network of the user's, and takes `auto`
 for those that have a name here. Zeros cannot be trained (N1.2)."""
-
-
-class ConfigError(ValueError):
-    """A setting is unknown, of the wrong kind, or out of its limits: says which, and what there is."""
 
 
 @dataclass(frozen=True)
@@ -77,30 +75,16 @@ class Config:
     logger: str = "csv"
 
     def __post_init__(self) -> None:
-        for name, (low, high, above) in LIMITS.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            inside = value > low if above else value >= low
-            if not (inside and value <= high):
-                raise ConfigError(
-                    f"{name} must be {'above' if above else 'at least'} {low:g} and at most {high:g}, got {value!r}"
-                )
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in known:
-                near = difflib.get_close_matches(str(value), known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
+        values.within(self, LIMITS, CHOICES)
 
     def changed(self, **settings: Any) -> Config:
         """With these settings instead. Raises ConfigError for an unknown name or a value of the wrong kind."""
-        return replace(self, **{name: _typed(name, value) for name, value in settings.items()})
+        return values.changed(self, settings)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-BIG = 1e9
 LIMITS: dict[str, tuple[float, float, bool]] = {
     "epochs": (1, BIG, False),
     "batch_size": (1, BIG, False),
@@ -134,61 +118,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "strategy": STRATEGIES,
     "logger": LOGGERS,
 }
-KINDS: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "bool": (bool,),
-}
 NAMES = tuple(field.name for field in fields(Config))
-
-
-def _typed(name: str, value: Any) -> Any:
-    """The value as the field wants it: 1e-3 is text to YAML, and a bool is no number."""
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        raise ConfigError(
-            f"there is no setting {name!r}{f'; did you mean {near[0]!r}?' if near else ''} ({', '.join(NAMES)})"
-        )
-    wanted = next(field.type for field in fields(Config) if field.name == name)
-    kind, _, optional = str(wanted).partition(" | ")
-    if value is None and optional:
-        return None
-    if kind == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)  # precision: 32
-    if kind == "float" and isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            raise ConfigError(f"{name} must be a number, got {value!r}") from None
-    if not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool"):
-        words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}[kind]
-        raise ConfigError(f"{name} must be {words}, got {value!r}")
-    return float(value) if isinstance(value, (int, float)) and kind == "float" else value
 
 
 def read(path: Path) -> Config:
     """A Config from a YAML file; what the file leaves out is as by default. Raises ConfigError that names the file."""
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if found is None:
-        found = {}
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"{path} must hold settings, a line each such as `lr: 0.1`; it holds {type(found).__name__}")
-    try:
-        return Config().changed(**{str(name): value for name, value in found.items()})
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return values.read(path, Config())
 
 
 def written(config: Config) -> str:
     """The settings as YAML, in the order of the fields."""
-    import yaml
-
-    return str(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
+    return values.written(config)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -19,9 +16,10 @@ from runtrue.keeping import seed_all
 from runtrue.task import Task, TaskError, blame
 from runtrue.training.config import Config, ConfigError
 from runtrue.training.module import Recipe
+from runtrue.training.naming import called, is_target
 
 EXAMPLES = 64  # images on which the initial weights are measured, where they are
-MIRRORED = ("fashion-mnist", "fashion-mnist-subset", "cifar10", "cifar100", "folder")
+MIRRORED = ("fashion-mnist", "fashion-mnist-subset", "cifar10", "cifar100", "folder", "csv")
 """Data whose pictures mean the same in a mirror: clothes, things, animals. Digits and unknown arrays may not."""
 CROP = 8  # the padding of a random crop is the side divided by this: 4 pixels of 32 (He et al. 2015, section 4.2)
 
@@ -64,29 +62,6 @@ def network_of(config: Config, images: Images, net: Any = None) -> nn.Module:
     if scheme != "net":
         init.apply(made, scheme, example=normalized(images.train, images, EXAMPLES)[0])
     return made
-
-
-def is_target(name: str) -> bool:
-    """True for file.py:name and package.module:name, which name a thing of the user's."""
-    place, colon, rest = name.rpartition(":")
-    if not (colon and rest) or place in PREFIXES:
-        return False
-    package = place.partition(".")[0]
-    return place.endswith(".py") or (package.isidentifier() and find_spec(package) is not None)
-
-
-PREFIXES = ("folder", "npz", "idx", "mlp", "cnn")  # names of ours that go on behind a colon
-
-
-def called(make: Callable[..., Any], known: dict[str, Any], what: str) -> Any:
-    """make(), with those of the known arguments that it asks for."""
-    if not callable(make):
-        raise TaskError(f"{what} is an object of type {type(make).__name__}, which is nothing to train with")
-    try:
-        asked = inspect.signature(make).parameters
-        return make(**{name: value for name, value in known.items() if name in asked})
-    except Exception as error:
-        raise TaskError(f"{what} could not be made: {blame(error)}") from error
 
 
 @torch.no_grad()

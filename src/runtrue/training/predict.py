@@ -48,7 +48,7 @@ def predict(run: Path, images: Sequence[Path], *, top: int = 3, net: nn.Module |
     paths = list(files(images))
     if not paths:
         raise ConfigError(f"there is no image in {', '.join(map(str, images))}")
-    read, places, skipped = pictures.read(paths, told.side)
+    read, places, skipped = pictures.read(paths, told.side, told.framing)
     pixels = as_trained(torch.from_numpy(read), told.channels)
     rows: list[Tensor] = []
     if places:

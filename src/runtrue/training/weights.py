@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from runtrue import nets, targets
 from runtrue.datasets import Images
+from runtrue.finetune import heads, zoo
 from runtrue.training.config import Config, ConfigError
-from runtrue.training.parts import called, is_target
+from runtrue.training.naming import called, is_target
 
 FORM = 1  # of what stands beside the tensors
 
 
 @dataclass(frozen=True)
 class Described:
-    """What stands beside the tensors. side: of the images, in pixels; mean, std: per channel, of values from 0 to 1."""
+    """What stands beside the tensors. side: of the images, in pixels; mean, std: per channel, of values from 0 to 1; head: the
+    layer that was put on a network of a zoo, or of the user's, in a fine-tuning."""
 
     net: str
     norm: str
@@ -31,6 +33,8 @@ class Described:
     channels: int
     side: int
     data: str
+    head: str = ""
+    framing: Literal["crop", "whole"] = "crop"
 
     @classmethod
     def of(cls, config: Config, images: Images) -> Described:
@@ -42,10 +46,14 @@ class Described:
 
 def save(path: Path, net: nn.Module, config: Config, images: Images) -> None:
     """Write the state of the network, whole or not at all. Tensors that share memory are stored once each."""
+    keep(path, net, Described.of(config, images))
+
+
+def keep(path: Path, net: nn.Module, described: Described) -> None:
     from safetensors.torch import save_file
 
     state = {name: value.detach().cpu().clone().contiguous() for name, value in net.state_dict().items()}
-    told = json.dumps(vars(Described.of(config, images)))
+    told = json.dumps(vars(described))
     beside = path.with_name(f".{path.name}")
     save_file(state, beside, metadata={"runtrue": told, "form": str(FORM)})
     beside.replace(path)
@@ -89,14 +97,24 @@ def of_target(told: Described) -> nn.Module | None:
     if told.net.startswith("object:"):
         raise ConfigError(f"the run was given a network of a program ({told.net[7:]}): use predict(…, net=…) in Python")
     if not is_target(told.net):
-        return None
+        return headed(zoo.build(told.net, weights=False)[0], told) if told.head else None
     known = {"classes": len(told.classes), "in_channels": told.channels, "size": told.side}
+    known |= {"num_classes": len(told.classes)} if told.head else {}
     found = targets.named(told.net)
     made: nn.Module = found if isinstance(found, nn.Module) else called(found, known, f"the network {told.net}")
-    return made
+    return headed(made, told) if told.head else made
+
+
+def headed(net: nn.Module, told: Described) -> nn.Module:
+    """With a last layer for the classes of the run, where it has another one."""
+    found = net.get_submodule(told.head)
+    if not heads.is_classifier(found) or heads.outputs_of(found) != len(told.classes):
+        heads.replace_head(net, len(told.classes), name=told.head)
+    return net
 
 
 @torch.no_grad()
 def probabilities(net: nn.Module, inputs: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)
-    found: Tensor = net(inputs).float().softmax(1)
+    outputs = net(inputs)
+    found: Tensor = getattr(outputs, "logits", outputs).float().flatten(1).softmax(1)
     return found

@@ -1,0 +1,112 @@
+"""A network tried on an example without a trace: which shapes flow through which layer, and at which layer it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runtrue.keeping import keep_random_state
+
+Shape = tuple[int, ...]
+SIDE = 224  # of an image for a network that does not say: that of ImageNet (Krizhevsky et al. 2012)
+
+
+class SurgeryError(ValueError):
+    """A change of a network does not fit it: names the layer, and both shapes."""
+
+
+@dataclass(eq=False)
+class Flow:
+    """inputs, outputs: shapes of the first tensor that each module was given and gave. order: modules as they were entered."""
+
+    inputs: dict[str, Shape] = field(default_factory=dict)
+    outputs: dict[str, Shape] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    result: Any = None
+    error: Exception | None = None
+    broke_at: str = ""
+    """The innermost module that raised; "" if the network's own forward did."""
+
+    def before(self, name: str) -> tuple[str, Shape | None]:
+        """The module that gave its output last before this one was entered, and what it gave."""
+        place = self.order.index(name) if name in self.order else len(self.order)
+        done = [one for one in self.order[:place] if one in self.outputs and not name.startswith(f"{one}.")]
+        return (done[-1], self.outputs[done[-1]]) if done else ("the input", self.inputs.get(""))
+
+
+@torch.no_grad()
+def flow(model: nn.Module, example: Any) -> Flow:
+    """One forward pass in evaluation mode. Modes, statistics and random state are as before; an error is kept, not raised."""
+    found, stack = Flow(), list[str]()
+    modes = {module: module.training for module in model.modules()}
+    restore = keep_random_state()
+    with _told(model, found, stack):
+        try:
+            model.eval()
+            found.result = model(**example) if isinstance(example, dict) else model(*_tuple(example))
+        except Exception as error:  # noqa: BLE001 whatever the user's network raises is what is to be told
+            found.error, found.broke_at = error, stack[-1] if stack else ""
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+            restore()
+    return found
+
+
+@contextmanager
+def _told(model: nn.Module, found: Flow, stack: list[str]) -> Iterator[None]:
+    handles = []
+    for name, module in model.named_modules():
+
+        def enter(_: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+            stack.append(name)
+            found.order.append(name)
+            if (first := _first((args, kwargs))) is not None:
+                found.inputs.setdefault(name, tuple(first.shape))
+
+        def leave(_: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            stack.pop()
+            if (first := _first(output)) is not None:
+                found.outputs[name] = tuple(first.shape)
+
+        handles += [module.register_forward_pre_hook(enter, with_kwargs=True), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first(value: Any) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
+    return next((found for part in parts if (found := _first(part)) is not None), None)
+
+
+def _tuple(example: Any) -> tuple[Any, ...]:
+    return example if isinstance(example, tuple) else (example,)
+
+
+def example_for(model: nn.Module, side: int = SIDE) -> Tensor | None:
+    """Two inputs such as the first layer takes; None if that cannot be told. A network that names its own size gets that."""
+    size = (
+        getattr(model, "image_size", None)
+        or (getattr(model, "default_cfg", None) or {}).get("input_size", (0, 0, side))[-1]
+    )
+    side = size if isinstance(size, int) else side
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return torch.zeros(2, module.in_channels, side, side)
+        if isinstance(module, nn.Conv1d):
+            return torch.zeros(2, module.in_channels, side)
+        if isinstance(module, nn.Linear):
+            return torch.zeros(2, module.in_features)
+        if isinstance(module, nn.Embedding):
+            return torch.zeros(2, 16, dtype=torch.long)
+    return None
