@@ -173,10 +173,12 @@ def mobilenet(torchvision: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 7 class folders with 213 photographs in all: PNG, transparent around what is shown, 20 to 2348 pixels a side."""
+    """A folder of 7 class folders with 213 photographs: PNG, transparent around what is shown, 20 to 2348 pixels a side."""
     source = next((Path(one) for one in SOURCES if one and Path(one).is_dir()), None)
     if source is None:
-        pytest.skip(f"no photographs here: install the Debian package {STAMPS}, or name its folder of stamps in RUNTRUE_PHOTOS_SOURCE")
+        pytest.skip(
+            f"no photographs here: install the Debian package {STAMPS}, or name its folder of stamps in RUNTRUE_PHOTOS_SOURCE"
+        )
     folder = tmp_path_factory.mktemp("photos")
     for kind, group in PHOTOS.items():
         (folder / kind).mkdir()

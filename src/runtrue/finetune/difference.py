@@ -59,12 +59,13 @@ class Difference:
         return ", ".join(told) + (f" ({len(self.renamed)} under another name)" if self.renamed else "")
 
 
-def take(model: nn.Module, state: Mapping[str, Tensor], *, renamed: Renaming = None) -> Difference:
+def take(model: nn.Module, state: Mapping[str, Tensor], *, renamed: Renaming = None, least: float = 0.0) -> Difference:
     """Copy into the model, in place, what fits by name and shape.
 
     renamed: beginnings of their names -> ours ({"encoder.layer": "blocks"}), or "by order": what is left over on both sides is
-    paired where the same shapes follow in the same order under the same last names (weight, bias).
-    Raises WeightsError if nothing fits, or for a renaming that no name begins with.
+    paired where the same shapes follow in the same order under the same last names (weight, bias). least: the share of the
+    model's tensors that has to fit.
+    Raises WeightsError if nothing fits, or less than that, or for a renaming that no name begins with; nothing is copied then.
     """
     ours = model.state_dict(keep_vars=True)
     source = _called_as_ours(_renamed(state, renamed), ours)
@@ -72,8 +73,8 @@ def take(model: nn.Module, state: Mapping[str, Tensor], *, renamed: Renaming = N
     if renamed == BY_ORDER:
         left = [name for name in ours if name not in pairs]
         pairs |= by_order({n: ours[n] for n in left}, {n: state[n] for n in state if n not in set(pairs.values())})
-    if not pairs:
-        raise WeightsError(_nothing_fits(ours, state))
+    if not pairs or len(pairs) < least * len(ours):
+        raise WeightsError(_little_fits(ours, state, len(pairs)))
     with torch.no_grad():
         for name, theirs in pairs.items():
             ours[name].copy_(state[theirs])
@@ -136,10 +137,11 @@ def _called_as_ours(source: Mapping[str, str], ours: Iterable[str]) -> dict[str,
     return max(ways, key=lambda way: len(own & way.keys()))
 
 
-def _nothing_fits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str:
+def _little_fits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], fit: int) -> str:
     first, other = next(iter(ours.items()), ("nothing", None)), next(iter(theirs.items()), ("nothing", None))
     shown = [f"{name} {tuple(t.shape) if t is not None else ''}".strip() for name, t in (other, first)]
+    count = f"only {fit}" if fit else "none"
     return (
-        f"none of the {len(theirs)} tensors fits the network's {len(ours)}: theirs begin with {shown[0]}, ours with {shown[1]}. "
-        "Are these the weights of this architecture? Where only the names differ, say how (renamed)"
+        f"{count} of the {len(theirs)} tensors fits the network's {len(ours)}: theirs begin with {shown[0]}, ours with "
+        f"{shown[1]}. Are these the weights of this architecture? Where only the names differ, say how (renamed)"
     )
