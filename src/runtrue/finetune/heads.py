@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,13 +38,17 @@ def replace_head(model: nn.Module, classes: int, *, name: str | None = None) -> 
     head = part(model, last, "replace_head") if last else model
     _refuse(last, head)
     wide = outputs_of(head)
-    twins = [n for n, m in model.named_modules() if is_classifier(m) and outputs_of(m) == wide and _beside(n, last)]
-    was = {one: model.get_submodule(one) for one in (*twins, last)}
-    for one, module in was.items():
-        put(model, one, renewed(module, classes))
-    _prove(model, was)
-    _tell(model, wide, classes)
-    return tuple(was)
+    twins = [
+        n for n, m in model.named_modules() if is_classifier(m) and outputs_of(m) == wide and _beside(model, n, last)
+    ]
+    failed = None
+    for chosen in dict.fromkeys([(*twins, last), (last,)]):
+        failed = _exchanged(model, chosen, classes)
+        if failed is None:
+            _tell(model, wide, classes)
+            return chosen
+    assert failed is not None
+    raise failed
 
 
 def _refuse(last: str, head: nn.Module) -> None:
@@ -74,23 +78,30 @@ def _grown(model: Any, classes: int) -> tuple[str, ...]:
     return tuple(new)
 
 
-def _prove(model: nn.Module, was: Mapping[str, nn.Module]) -> None:
-    """The network runs with what is new in the place of what was; if it does not, and did, all is put back."""
+def _exchanged(model: nn.Module, names: Sequence[str], classes: int) -> SurgeryError | None:
+    """The layers of these names are new, and the network runs. If it does not, and did before, all is put back: says why."""
+    was = {name: model.get_submodule(name) for name in names}
+    new = {name: renewed(module, classes) for name, module in was.items()}
+    _put_all(model, new)
     example = example_for(model)
     now = flow(model, example) if example is not None else Flow()
     if now.error is None:
-        return
-    new = {name: model.get_submodule(name) for name in was}
-    for name, module in was.items():
-        put(model, name, module)
-    if flow(model, example).error is None:
-        last = list(was)[-1]
-        raise SurgeryError(
-            f"the last layer, {last}, is no classifier: with another number of outputs ({now.outputs.get(last)}) "
-            f"{now.broke_at or 'the network itself'} fails: {' '.join(str(now.error).split())[:MOST_WORDS]}. Name the classifier "
-            "(name=…)"
-        ) from now.error
-    for name, module in new.items():  # the example is what the network does not take
+        return None
+    _put_all(model, was)
+    if flow(model, example).error is not None:  # the example is what the network does not take
+        _put_all(model, new)
+        return None
+    error = SurgeryError(
+        f"the last layer, {names[-1]}, is no classifier: with another number of outputs ({now.outputs.get(names[-1])}) "
+        f"{now.broke_at or 'the network itself'} fails: {' '.join(str(now.error).split())[:MOST_WORDS]}. Name the classifier "
+        "(name=…)"
+    )
+    error.__cause__ = now.error
+    return error
+
+
+def _put_all(model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
+    for name, module in parts.items():
         put(model, name, module)
 
 
@@ -121,11 +132,16 @@ def renewed(head: nn.Module, classes: int) -> nn.Module:
     return nn.Conv2d(head.in_channels, classes, 1, **where).train(head.training)
 
 
-def _beside(name: str, last: str) -> bool:
-    """Where the paths part, the name says that it is an end of the network: others may have as many outputs by chance."""
-    paths = name.split("."), last.split(".")
-    parted = next((i for i, (one, other) in enumerate(zip(*paths)) if one != other), None)
-    return parted is not None and any(word in paths[0][parted].lower() for word in ENDS)
+def _beside(model: nn.Module, name: str, last: str) -> bool:
+    """Where the paths part, the name says that it is an end of the network, or that of the list in which both are does: others
+    may have as many outputs by chance."""
+    ours, other = name.split("."), last.split(".")
+    parted = next((i for i, (one, two) in enumerate(zip(ours, other)) if one != two), None)
+    if parted is None:
+        return False
+    listed = isinstance(model.get_submodule(".".join(ours[:parted])), nn.ModuleList)
+    words = ".".join(ours[: parted + 1]) if listed else ours[parted]
+    return any(word in words.lower() for word in ENDS)
 
 
 def _tell(model: nn.Module, was: int, classes: int) -> None:
