@@ -46,7 +46,8 @@ def installed() -> list[str]:
 def known(name: str) -> Known:
     """Raises ZooError for a name that no installed library has, with the nearest ones."""
     library, bare = _placed(name)
-    return LIBRARIES[library].known(bare)
+    found: Known = LIBRARIES[library].known(bare)
+    return found
 
 
 def build(name: str, *, weights: str | Path | bool = True) -> tuple[nn.Module, Known, Difference | None]:
