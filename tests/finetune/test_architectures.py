@@ -40,8 +40,8 @@ def put(model: nn.Module, **parts: nn.Module) -> tuple[str, ...]:
     return tuple(name.replace("__", ".") for name in parts)
 
 
-def conv(*sizes: int, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(*sizes[:2], sizes[2], padding=sizes[2] // 2, groups=groups, bias=False)
+def conv(inputs: int, outputs: int, side: int, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, side, padding=side // 2, groups=groups, bias=False)
 
 
 def of_torchvision(name: str) -> Callable[[Any], nn.Module]:
