@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from runtrue.finetune.known import Known, cached, unusable
+from runtrue.finetune.catalogue import Known, cached, unusable
 
 FILES = ("model.safetensors", "pytorch_model.bin")  # of weights, in a repository of the Hugging Face hub
 

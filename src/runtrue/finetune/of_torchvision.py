@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from runtrue.finetune.known import Known, cached, unusable
+from runtrue.finetune.catalogue import Known, cached, unusable
 
 AS_TRAINED = {name: {"transform_input": True, "aux_logits": False} for name in ("googlenet", "inception_v3")}
 """These were trained on images from -1 to 1, and torchvision's weights come with the layer that makes those from ImageNet's
