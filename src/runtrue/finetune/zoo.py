@@ -15,8 +15,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from runtrue.finetune import checkpoints, of_timm, of_torchvision
-from runtrue.finetune.difference import Difference, take
 from runtrue.finetune.catalogue import IMAGENET_MEAN, IMAGENET_STD, Known, ZooError
+from runtrue.finetune.difference import Difference, take
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Known", "ZooError", "build", "installed", "known", "names", "weights_for"]
 
