@@ -146,16 +146,24 @@ def _begins(name: str, prefix: str) -> bool:
 
 
 def _before_insertion(model: nn.Module, source: dict[str, str], ours: Iterable[str]) -> dict[str, str]:
-    """With the names that the weights of a part have since something was put behind it (`changing.insert`), unless theirs are of
-    a network that was changed so, too."""
+    """With the names that the weights of a part have since something was put behind it (`changing.insert`): everywhere, or, if
+    more of them are ours then, where theirs are not of a network that was changed so, too."""
     own = set(ours)
-    for path in [path for path, module in model.named_modules() if isinstance(module, Inserted)]:
-        if isinstance(model.get_submodule(path.rpartition(".")[0]), Inserted):
-            continue  # told with the outer one
-        inside = f"{path}{'.0' * _depth(model.get_submodule(path))}."
-        now = {(inside + n[len(path) + 1 :] if n.startswith(f"{path}.") else n): t for n, t in source.items()}
-        source = max(source, now, key=lambda way: len(own & way.keys()))
-    return source
+
+    def known(way: dict[str, str]) -> int:
+        return len(own & way.keys())
+
+    everywhere = here = source
+    for path, part in model.named_modules():
+        if isinstance(part, Inserted) and not isinstance(model.get_submodule(path.rpartition(".")[0]), Inserted):
+            inside = f"{path}{'.0' * _depth(part)}"
+            everywhere, moved = _moved(everywhere, path, inside), _moved(here, path, inside)
+            here = max(moved, here, key=known)
+    return max(everywhere, here, key=known)
+
+
+def _moved(source: dict[str, str], old: str, new: str) -> dict[str, str]:
+    return {(new + name[len(old) :] if name.startswith(f"{old}.") else name): theirs for name, theirs in source.items()}
 
 
 def _depth(part: nn.Module) -> int:
