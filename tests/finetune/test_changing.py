@@ -28,7 +28,7 @@ def test_swap_drop_and_insert_run() -> None:
     swap(model, "1", nn.GELU())
     insert(model, "0", nn.BatchNorm2d(8))
     drop(model, "1")
-    assert [type(m).__name__ for m in model] == ["Sequential", "Identity", "Conv2d"] and model(X).shape == (
+    assert [type(m).__name__ for m in model] == ["Inserted", "Passed", "Conv2d"] and model(X).shape == (
         2,
         4,
         28,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from runtrue.finetune.changing import insert
 from runtrue.finetune.checkpoints import WeightsError
 from runtrue.finetune.difference import take
 
@@ -76,3 +77,44 @@ def test_halves_become_floats_and_parameters_stay_parameters() -> None:
         mine, {name: value.half() if value.is_floating_point() else value for name, value in net().state_dict().items()}
     )
     assert all(p is held[n] and p.dtype == torch.float32 and p.requires_grad for n, p in mine.named_parameters())
+
+
+def test_too_little_fits_and_nothing_is_copied() -> None:
+    """Of another network the bias of the last layer fits, by chance."""
+    donor, mine = nn.ModuleDict({"x": nn.Conv2d(3, 8, 5), "head": nn.Linear(9, 10)}), net()
+    before = {name: value.clone() for name, value in mine.state_dict().items()}
+    with pytest.raises(
+        WeightsError, match=r"only 1 of the 4 tensors fits the network's 13: theirs begin with x\.weight"
+    ):
+        take(mine, donor.state_dict(), least=0.5)
+    assert all(torch.equal(value, before[name]) for name, value in mine.state_dict().items())
+    assert take(mine, donor.state_dict()).kept == ("head.bias",)
+
+
+def chain() -> nn.Sequential:
+    """Blocks within blocks, all of one shape: any name that is mistaken for another fits all the same."""
+    return nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)) for _ in range(2)), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("after", "now"),
+    [
+        (["0"], {"0.0": "0.0.0", "0.1": "0.0.1"}), (["0.1"], {"0.1": "0.1.0"}),
+        (["0", "0"], {"0.0": "0.0.0.0", "0.1": "0.0.0.1"}), (["0.1", "0"], {"0.0": "0.0.0", "0.1": "0.0.1.0"}),
+        (["1.0", "0"], {"1.0": "1.0.0", "0.0": "0.0.0", "0.1": "0.0.1"}),
+    ],
+    ids=["a block", "a layer", "twice", "a layer, then its block", "two places"],
+)  # fmt: skip
+def test_what_was_put_in_between_is_new_and_what_was_there_is_kept(after: list[str], now: dict[str, str]) -> None:
+    donor, mine = chain(), chain()
+    for place in after:
+        insert(mine, place, nn.Linear(4, 4))
+    found = take(mine, donor.state_dict())
+    assert len(found.new) == 2 * len(after) and not found.dropped and not found.resized
+    for name, layer in donor.named_modules():
+        if isinstance(layer, nn.Linear):
+            assert torch.equal(mine.get_parameter(f"{now.get(name, name)}.weight"), layer.weight), name
+    other = chain()
+    for place in after:
+        insert(other, place, nn.Linear(4, 4))
+    assert not take(other, mine.state_dict()).renamed, "changed alike, they have the same names"

@@ -5,7 +5,7 @@
 >>> drop(net, "1")
 >>> insert(net, "0", nn.BatchNorm2d(8))
 >>> [type(part).__name__ for part in net]
-['Sequential', 'Identity', 'Conv2d']
+['Inserted', 'Passed', 'Conv2d']
 >>> try:
 ...     swap(net, "0", nn.Conv2d(3, 6, 3))
 ... except SurgeryError as error:
@@ -38,13 +38,29 @@ def swap(model: nn.Module, name: str, module: nn.Module, *, example: Any = None)
 
 
 def drop(model: nn.Module, name: str, *, example: Any = None) -> None:
-    """The network without the part called `name`: its input goes on as it is. Raises SurgeryError as `swap` does."""
-    _tried(model, name, nn.Identity(), example, "drop")
+    """The network without the part called `name`: its first input goes on as it is. Raises SurgeryError as `swap` does."""
+    _tried(model, name, Passed(), example, "drop")
 
 
 def insert(model: nn.Module, after: str, module: nn.Module, *, example: Any = None) -> None:
-    """`module` behind the part called `after`: the two become one `Sequential` there. Raises SurgeryError as `swap` does."""
-    _tried(model, after, nn.Sequential(part(model, after, "insert"), module), example, "insert after")
+    """`module` behind the part called `after`: the two become one `Inserted` there, of which `difference.take` knows the weights
+    of the first by their old names. Raises SurgeryError as `swap` does."""
+    _tried(model, after, Inserted(part(model, after, "insert"), module), example, "insert after")
+
+
+class Passed(nn.Module):
+    """In the place of a part that was left out: gives the first of what that was given."""
+
+    def forward(self, x: Any, *_: Any, **__: Any) -> Any:
+        return x
+
+
+class Inserted(nn.Sequential):
+    """A part (0), and what was put behind it (1), which is given the first of what the part gives."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        given = self[0](*args, **kwargs)
+        return (self[1](given[0]), *given[1:]) if isinstance(given, tuple) else self[1](given)
 
 
 def part(model: nn.Module, name: str, what: str) -> nn.Module:

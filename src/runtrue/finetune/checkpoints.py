@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,20 @@ WRAPPINGS = (
 """Keys under which training programs keep the weights beside what else they save, in the order in which they are tried."""
 
 AROUND = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+
+
+LONGEST_HEADER = 100_000_000  # bytes, of safetensors: the format allows no more
+
+OTHERS = {
+    b"\x89HDF": "an HDF5 file, as Keras writes them: its layers are laid out in another way than torch's; take the weights of a "
+    "PyTorch model (.pth, .safetensors)",
+    b"\x1f\x8b": "compressed (gzip): unpack it, and name the file with the weights in it",
+    b"\x93NUMPY": "an array of NumPy's, not the weights of a network by name",
+    b"GGUF": "a GGUF file, whose weights are rounded for running a model, not for training it; take .safetensors",
+}
+"""What files begin with that are mistaken for weights, and what is said of them."""
+
+CONSTRUCTED = (argparse.Namespace,)  # what checkpoints hold beside weights, and what runs nothing
 
 
 class WeightsError(ValueError):
@@ -60,16 +76,19 @@ def _kind(path: Path) -> str:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     if not start:
         raise WeightsError(f"{path} is empty: 0 bytes")
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         raise WeightsError(
-            f"{path} is a web page, not weights: the link led to a page about the file; download the file itself"
+            f"{path} is a web page, not weights: the link led to a page about the file, or to an error; download the file itself"
         )
     if start.startswith(b"version https://git-lfs"):
         raise WeightsError(f"{path} is a pointer of Git LFS, not the weights: run `git lfs pull` where it came from")
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < LONGEST_HEADER:
         return "safetensors"
     if start.startswith((b"PK\x03\x04", b"\x80")):
         return "torch"
+    for begins, what in OTHERS.items():
+        if start.startswith(begins):
+            raise WeightsError(f"{path} is {what}")
     raise WeightsError(
         f"{path} is neither a safetensors file nor a checkpoint of torch's: it begins with {start[:8]!r}"
     )
@@ -88,14 +107,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _of_torch(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any("/code/" in name for name in archive.namelist()):
-                raise WeightsError(
-                    f"{path} is a TorchScript program, which is not loaded: save model.state_dict() instead"
-                )
+    _look_into(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _constructed():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -106,8 +120,33 @@ def _of_torch(path: Path) -> Any:
             f"{path} is not loaded: it would run {asked[1]}, and a file may run anything. Ask whoever wrote it for the weights "
             "alone, torch.save(model.state_dict(), …) or safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a damaged file fails anywhere in the reader
         raise WeightsError(f"{path} is damaged: {_first(error)}") from error
+
+
+def _constructed() -> AbstractContextManager[None]:
+    allowed = getattr(torch.serialization, "safe_globals", None)  # since torch 2.5
+    return nullcontext() if allowed is None else allowed(list(CONSTRUCTED))
+
+
+def _look_into(path: Path) -> None:
+    """Raises WeightsError for an archive that torch did not write, or that holds a program."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception as error:  # as above
+        raise WeightsError(f"{path} is damaged: {_first(error)}") from error
+    if any("/code/" in name for name in names):
+        raise WeightsError(f"{path} is a TorchScript program, which is not loaded: save model.state_dict() instead")
+    if any(name.endswith(".keras") or name == "model.weights.h5" for name in names):
+        raise WeightsError(f"{path} is a model of Keras: take the weights of a PyTorch model (.pth, .safetensors)")
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        raise WeightsError(
+            f"{path} is an archive that torch did not write (it holds {', '.join(names[:4]) or 'nothing'}): if the weights are "
+            "in it, unpack it and name their file"
+        )
 
 
 def _first(error: Exception) -> str:

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from runtrue.finetune.changing import Inserted
 from runtrue.finetune.checkpoints import WeightsError
 
 PREFIXES = ("model.", "net.", "network.", "backbone.", "encoder.", "base_model.", "student.", "teacher.")
@@ -59,29 +60,36 @@ class Difference:
         return ", ".join(told) + (f" ({len(self.renamed)} under another name)" if self.renamed else "")
 
 
-def take(model: nn.Module, state: Mapping[str, Tensor], *, renamed: Renaming = None) -> Difference:
+def take(model: nn.Module, state: Mapping[str, Tensor], *, renamed: Renaming = None, least: float = 0.0) -> Difference:
     """Copy into the model, in place, what fits by name and shape.
 
     renamed: beginnings of their names -> ours ({"encoder.layer": "blocks"}), or "by order": what is left over on both sides is
-    paired where the same shapes follow in the same order under the same last names (weight, bias).
-    Raises WeightsError if nothing fits, or for a renaming that no name begins with.
+    paired where the same shapes follow in the same order under the same last names (weight, bias). least: the share of the
+    model's tensors that has to fit.
+    Raises WeightsError if nothing fits, or less than that, or for a renaming that no name begins with; nothing is copied then.
     """
     ours = model.state_dict(keep_vars=True)
-    source = _called_as_ours(_renamed(state, renamed), ours)
+    source = _before_insertion(model, _called_as_ours(_renamed(state, renamed), ours), ours)
     pairs = {name: source[name] for name in ours if name in source and fits(ours[name], state[source[name]])}
     if renamed == BY_ORDER:
-        left = [name for name in ours if name not in pairs]
-        pairs |= by_order({n: ours[n] for n in left}, {n: state[n] for n in state if n not in set(pairs.values())})
-    if not pairs:
-        raise WeightsError(_nothing_fits(ours, state))
+        pairs = _ordered(pairs, ours, state)
+    if not pairs or len(pairs) < least * len(ours):
+        raise WeightsError(_little_fits(ours, state, len(pairs)))
     with torch.no_grad():
         for name, theirs in pairs.items():
             ours[name].copy_(state[theirs])
-    resized = [
-        Resized(n, tuple(state[source[n]].shape), tuple(ours[n].shape)) for n in ours if n in source and n not in pairs
-    ]
+    return _told(ours, state, source, pairs)
+
+
+def _told(
+    ours: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Mapping[str, str], pairs: Mapping[str, str]
+) -> Difference:
+    """source: the names of theirs by ours, whatever the shapes. pairs: those that were taken over."""
+    taken = set(pairs.values())
+    other = [n for n in ours if n not in pairs and n in source and source[n] not in taken]
+    resized = [Resized(n, tuple(state[source[n]].shape), tuple(ours[n].shape)) for n in other]
     known = {one.name for one in resized}
-    used = {*pairs.values(), *(source[n] for n in known)}
+    used = {*taken, *(source[n] for n in known)}
     return Difference(
         kept=tuple(n for n in ours if n in pairs),
         resized=tuple(resized),
@@ -93,6 +101,16 @@ def take(model: nn.Module, state: Mapping[str, Tensor], *, renamed: Renaming = N
 
 def fits(ours: Tensor, theirs: Tensor) -> bool:
     return ours.shape == theirs.shape and ours.is_floating_point() == theirs.is_floating_point()
+
+
+def _ordered(by_name: dict[str, str], ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, str]:
+    """What is left over by order; or all of it, where more fits so: in a list that lost one in the middle, the names that both
+    have belong to different ones."""
+    used = set(by_name.values())
+    left = by_order(
+        {n: t for n, t in ours.items() if n not in by_name}, {n: t for n, t in theirs.items() if n not in used}
+    )
+    return max(by_name | left, by_order(ours, theirs), key=len)
 
 
 def by_order(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, str]:
@@ -127,6 +145,31 @@ def _begins(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix if prefix.endswith(".") else f"{prefix}.")
 
 
+def _before_insertion(model: nn.Module, source: dict[str, str], ours: Iterable[str]) -> dict[str, str]:
+    """With the names that the weights of a part have since something was put behind it (`changing.insert`): everywhere, or, if
+    more of them are ours then, where theirs are not of a network that was changed so, too."""
+    own = set(ours)
+
+    def known(way: dict[str, str]) -> int:
+        return len(own & way.keys())
+
+    everywhere = here = source
+    for path, part in model.named_modules():
+        if isinstance(part, Inserted) and not isinstance(model.get_submodule(path.rpartition(".")[0]), Inserted):
+            inside = f"{path}{'.0' * _depth(part)}"
+            everywhere, moved = _moved(everywhere, path, inside), _moved(here, path, inside)
+            here = max(moved, here, key=known)
+    return max(everywhere, here, key=known)
+
+
+def _moved(source: dict[str, str], old: str, new: str) -> dict[str, str]:
+    return {(new + name[len(old) :] if name.startswith(f"{old}.") else name): theirs for name, theirs in source.items()}
+
+
+def _depth(part: nn.Module) -> int:
+    return 1 + _depth(part[0]) if isinstance(part, Inserted) else 0
+
+
 def _called_as_ours(source: Mapping[str, str], ours: Iterable[str]) -> dict[str, str]:
     """With a prefix taken off all names, or put before them, if more of them are ours then."""
     own = set(ours)
@@ -136,10 +179,11 @@ def _called_as_ours(source: Mapping[str, str], ours: Iterable[str]) -> dict[str,
     return max(ways, key=lambda way: len(own & way.keys()))
 
 
-def _nothing_fits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str:
+def _little_fits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], fit: int) -> str:
     first, other = next(iter(ours.items()), ("nothing", None)), next(iter(theirs.items()), ("nothing", None))
     shown = [f"{name} {tuple(t.shape) if t is not None else ''}".strip() for name, t in (other, first)]
+    count = f"only {fit}" if fit else "none"
     return (
-        f"none of the {len(theirs)} tensors fits the network's {len(ours)}: theirs begin with {shown[0]}, ours with {shown[1]}. "
-        "Are these the weights of this architecture? Where only the names differ, say how (renamed)"
+        f"{count} of the {len(theirs)} tensors fits the network's {len(ours)}: theirs begin with {shown[0]}, ours with "
+        f"{shown[1]}. Are these the weights of this architecture? Where only the names differ, say how (renamed)"
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from runtrue.keeping import keep_random_state
 
 Shape = tuple[int, ...]
+WORDS = 16  # of a text
 SIDE = 224  # of an image for a network that does not say: that of ImageNet (Krizhevsky et al. 2012)
 
 
@@ -94,19 +95,35 @@ def _tuple(example: Any) -> tuple[Any, ...]:
 
 
 def example_for(model: nn.Module, side: int = SIDE) -> Tensor | None:
-    """Two inputs such as the first layer takes; None if that cannot be told. A network that names its own size gets that."""
-    size = (
-        getattr(model, "image_size", None)
-        or (getattr(model, "default_cfg", None) or {}).get("input_size", (0, 0, side))[-1]
-    )
-    side = size if isinstance(size, int) else side
+    """Two inputs such as the first layer takes, all 0, in its precision and where it lies; None if that cannot be told.
+
+    A network that names its input's size (timm's default_cfg, torchvision's image_size, Hugging Face's config) gets that.
+    """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            return torch.zeros(2, module.in_channels, side, side)
-        if isinstance(module, nn.Conv1d):
-            return torch.zeros(2, module.in_channels, side)
-        if isinstance(module, nn.Linear):
-            return torch.zeros(2, module.in_features)
-        if isinstance(module, nn.Embedding):
-            return torch.zeros(2, 16, dtype=torch.long)
+        like = next(iter(module.parameters(recurse=False)), None)
+        shape = _shape_for(module, model, side)
+        if shape is not None and like is not None:
+            words = isinstance(module, nn.Embedding)
+            return torch.zeros(2, *shape, dtype=torch.long if words else like.dtype, device=like.device)
     return None
+
+
+def _shape_for(first: nn.Module, model: nn.Module, side: int) -> Shape | None:
+    """Of one input, without the batch."""
+    if isinstance(first, nn.Conv2d):
+        return _image_of(model) or (first.in_channels, *[_side_of(model) or side] * 2)
+    if isinstance(first, nn.Conv1d):
+        return first.in_channels, side
+    if isinstance(first, nn.Linear):
+        return _image_of(model) or (first.in_features,)
+    return (WORDS,) if isinstance(first, nn.Embedding) else None
+
+
+def _image_of(model: nn.Module) -> Shape | None:
+    """As timm writes it: channels, height, width."""
+    return tuple((getattr(model, "default_cfg", None) or {}).get("input_size", ())) or None
+
+
+def _side_of(model: nn.Module) -> int | None:
+    named = getattr(model, "image_size", None) or getattr(getattr(model, "config", None), "image_size", None)
+    return named if isinstance(named, int) else None

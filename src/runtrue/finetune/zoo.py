@@ -1,60 +1,36 @@
 """Trained networks by name, from torchvision and timm: what there is, how each wants its images, and where its weights lie.
 
-Both libraries are imported when they are asked for. Nothing is downloaded that the library would not download itself.
+Both libraries are imported when they are asked for. Nothing is downloaded: what is not here is told, with where to get it.
 """
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from runtrue.finetune import checkpoints
+from runtrue.finetune import checkpoints, of_timm, of_torchvision
+from runtrue.finetune.catalogue import IMAGENET_MEAN, IMAGENET_STD, Known, ZooError
 from runtrue.finetune.difference import Difference, take
 
-LIBRARIES = ("torchvision", "timm")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Known", "ZooError", "build", "installed", "known", "names", "weights_for"]
 
-
-class ZooError(ValueError):
-    """No such network, a library that is missing, or weights that are not here: says which, and what to fetch."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """A network of a zoo. side: pixels of its images; mean, std: per channel, of values from 0 to 1. file: where the weights
-    lie, or would; url: where they come from; "" if it was never trained."""
-
-    name: str
-    library: str
-    side: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    url: str = ""
-    file: Path | None = None
-
-    @property
-    def here(self) -> bool:
-        """The weights need no download."""
-        return self.file is not None and self.file.is_file()
-
-    def describe(self) -> str:
-        state = "weights are here" if self.here else "weights need a download" if self.url else "no weights"
-        return f"{self.library}:{self.name}  {self.side} px  {state}"
+LIBRARIES = {"torchvision": of_torchvision, "timm": of_timm}
+MOST = 0.5
+"""Share of the tensors of a network in its own form that its weights have to fit: those of another one fit here and there, by
+chance (the bias of a classifier has 1000 numbers everywhere), and all but the classifier's fit where that alone was changed."""
 
 
 def names(pattern: str = "*") -> Iterator[str]:
     """Names of networks that take images and tell classes, `library:name`, that fit the pattern (with * and ?, or a part)."""
     wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
     for library in installed():
-        for name in _LISTS[library]():
+        for name in LIBRARIES[library].names():
             if fnmatch.fnmatch(name, wanted) or fnmatch.fnmatch(f"{library}:{name}", wanted):
                 yield f"{library}:{name}"
 
@@ -70,7 +46,8 @@ def installed() -> list[str]:
 def known(name: str) -> Known:
     """Raises ZooError for a name that no installed library has, with the nearest ones."""
     library, bare = _placed(name)
-    return _of_torchvision(bare) if library == "torchvision" else _of_timm(bare)
+    found: Known = LIBRARIES[library].known(bare)
+    return found
 
 
 def build(name: str, *, weights: str | Path | bool = True) -> tuple[nn.Module, Known, Difference | None]:
@@ -81,13 +58,28 @@ def build(name: str, *, weights: str | Path | bool = True) -> tuple[nn.Module, K
     """
     found = known(name)
     if weights is True and not found.here:
-        raise ZooError(_fetch(found))
-    model = _made(found)
+        raise ZooError(found.missing())
+    model = LIBRARIES[found.library].made(found.name)
     if weights is False:
         return model, found, None
     file = found.file if weights is True else Path(str(weights))
     assert file is not None
-    return model, found, take(model, checkpoints.read(file))
+    return model, found, take(model, weights_for(model, file), least=MOST)
+
+
+def weights_for(model: nn.Module, file: str | Path) -> Mapping[str, Tensor]:
+    """Name -> tensor, as `checkpoints.read` gives them. Where the names are those of the authors' own program, and timm knows how
+    they are called in its form of the network, they are called so."""
+    found: Mapping[str, Tensor] = checkpoints.read(file)
+    translate = getattr(sys.modules.get(type(model).__module__), "checkpoint_filter_fn", None)
+    own = model.state_dict().keys()
+    if translate is None or own <= found.keys():
+        return found
+    try:
+        told: dict[str, Tensor] = translate(dict(found), model)
+    except Exception:  # noqa: BLE001 made for some forms of weights, it fails in its own way on others
+        return found
+    return told if len(own & told.keys()) > len(own & found.keys()) else found
 
 
 def _placed(name: str) -> tuple[str, str]:
@@ -100,112 +92,12 @@ def _placed(name: str) -> tuple[str, str]:
             else f"{library!r} is no zoo ({', '.join(LIBRARIES)})"
         )  # fmt: skip
     for one in [library] if colon else there:
-        if bare in set(_LISTS[one]()):
+        if LIBRARIES[one].has(bare):
             return one, bare
-    every = [n for one in there for n in _LISTS[one]()]
+    absent = "".join(f"; {one} is not installed" for one in LIBRARIES if one not in there)
+    every = [n for one in ([library] if colon else there) for n in LIBRARIES[one].names()]
     near = difflib.get_close_matches(bare, every, 3, cutoff=0.4)
     raise ZooError(
-        f"no network is called {name!r} in {' or '.join(there)}{'; nearest: ' + ', '.join(near) if near else ''} "
-        "(`runtrue zoo` lists them)"
+        f"no network is called {name!r} in {library or ' or '.join(there)}{absent}"
+        f"{'; nearest: ' + ', '.join(near) if near else ''} (`runtrue zoo` lists them)"
     )
-
-
-def _fetch(found: Known) -> str:
-    if not found.url:
-        return f"{found.name} was never trained by {found.library}: give weights of your own (--weights FILE)"
-    return (
-        f"the weights of {found.library}:{found.name} are not on this machine: download {found.url} and put it at {found.file}, "
-        "or name the file (--weights FILE)"
-    )
-
-
-# torchvision
-
-
-def _torchvision() -> Any:
-    try:
-        import torchvision.models as found
-    except (ImportError, RuntimeError) as error:
-        raise ZooError(
-            f"torchvision cannot be imported ({' '.join(str(error).split())[:120]}): its version has to fit torch "
-            f"{torch.__version__}"
-        ) from error
-    return found
-
-
-def _torchvision_names() -> list[str]:
-    models = _torchvision()
-    return list(models.list_models(module=models))
-
-
-def _of_torchvision(name: str) -> Known:
-    models = _torchvision()
-    kinds = list(models.get_model_weights(name))
-    if not kinds:
-        return Known(name, "torchvision", 224, IMAGENET_MEAN, IMAGENET_STD)
-    best = next((one for one in kinds if _cache(one.url).is_file()), models.get_model_weights(name).DEFAULT)
-    wants = best.transforms()
-    return Known(
-        name, "torchvision", int(wants.crop_size[0]), tuple(wants.mean), tuple(wants.std), str(best.url), _cache(best.url)
-    )  # fmt: skip
-
-
-def _cache(url: str) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-
-
-# timm
-
-
-def _timm() -> Any:
-    try:
-        import timm
-    except (ImportError, RuntimeError) as error:
-        raise ZooError(
-            f"timm cannot be imported ({' '.join(str(error).split())[:120]}): it needs a torchvision that fits torch "
-            f"{torch.__version__}"
-        ) from error
-    return timm
-
-
-def _timm_names() -> list[str]:
-    return list(_timm().list_models())
-
-
-def _of_timm(name: str) -> Known:
-    told = _timm().models.get_pretrained_cfg(name)
-    if told is None:
-        return Known(name, "timm", 224, IMAGENET_MEAN, IMAGENET_STD)
-    hub = told.hf_hub_id or ""
-    url = told.url or (f"https://huggingface.co/{hub}/resolve/main/model.safetensors" if hub else "")
-    file = _hub_file(hub) if hub else None
-    if file is None and told.url:
-        file = _cache(told.url)
-    if file is None and url:
-        file = _cache(f"{name}.safetensors")
-    return Known(name, "timm", int(told.input_size[-1]), tuple(told.mean), tuple(told.std), url, file)
-
-
-def _hub_file(repository: str) -> Path | None:
-    """In the cache of the Hugging Face hub, where it is there."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return None
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        found = try_to_load_from_cache(repository, name)
-        if isinstance(found, str):
-            return Path(found)
-    return None
-
-
-def _made(found: Known) -> nn.Module:
-    made: nn.Module = (
-        _torchvision().get_model(found.name, weights=None)
-        if found.library == "torchvision"
-        else _timm().create_model(found.name, pretrained=False)
-    )
-    return made
-
-
-_LISTS: dict[str, Callable[[], list[str]]] = {"torchvision": _torchvision_names, "timm": _timm_names}
