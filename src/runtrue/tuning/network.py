@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from runtrue import targets
-from runtrue.finetune import checkpoints, zoo
+from runtrue.finetune import zoo
 from runtrue.finetune.difference import Difference, take
 from runtrue.finetune.dry import SurgeryError
 from runtrue.finetune.heads import is_classifier, last_layer, outputs_of, replace_head
@@ -92,7 +92,8 @@ def start(settings: Settings, classes: int, wanted: Wants, given: Any = None, re
     name = last_layer(model)
     if not is_classifier(model.get_submodule(name)) or outputs_of(model.get_submodule(name)) != classes:
         name = replace_head(model, classes)[-1]
-    found = take(model, state, renamed=renamed)
+    of_a_zoo = given is None and not is_target(settings.net)
+    found = take(model, state, renamed=renamed, least=zoo.MOST if of_a_zoo else 0.0)
     return Start(model, name, found, wanted, origin)
 
 
@@ -103,14 +104,14 @@ def _source(settings: Settings, classes: int, wanted: Wants, given: Any) -> tupl
         model = zoo.build(settings.net, weights=settings.weights is None and not known.here)[0]
         file = Path(settings.weights) if settings.weights is not None else known.file
         assert file is not None
-        return _sized(settings, model, wanted), checkpoints.read(file), str(file)
+        return _sized(settings, model, wanted), zoo.weights_for(model, file), str(file)
     make: nn.Module | Callable[..., Any] = targets.named(settings.net) if given is None else given
     asked = {"classes": classes, "num_classes": classes, "in_channels": 3, "size": wanted.side}
     model = copy.deepcopy(make) if isinstance(make, nn.Module) else called(make, asked, f"the network {settings.net}")
     if not isinstance(model, nn.Module):
         raise TaskError(f"the network {settings.net} is an object of type {type(model).__name__}, not an nn.Module")
     if settings.weights is not None:
-        return model, checkpoints.read(settings.weights), settings.weights
+        return model, zoo.weights_for(model, settings.weights), settings.weights
     return model, {name: value.clone() for name, value in model.state_dict().items()}, "the network as it was given"
 
 
