@@ -72,6 +72,26 @@ def test_how_a_network_wants_its_images(name: str, side: int, constants: Any, ti
     assert found.url and not found.here and found.describe().endswith(f"{side} px  weights need a download")
 
 
+@pytest.mark.parametrize(
+    ("name", "fixed"),
+    [
+        ("torchvision:vit_b_16", True), ("maxvit_t", True), ("torchvision:swin_t", False), ("mobilenet_v2", False),
+        ("timm:vit_tiny_patch16_224", True), ("timm:resnet18", False),
+    ],
+)  # fmt: skip
+def test_networks_of_one_size(name: str, fixed: bool, timm: Any) -> None:
+    found = known(name)
+    assert found.fixed == fixed
+    model = build(name, weights=False)[0].eval()
+    broke = False
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, found.side - 64, found.side - 64))
+    except Exception:  # noqa: BLE001 each says it in its own way
+        broke = True
+    assert broke == fixed
+
+
 def test_a_name_without_a_library_is_torchvisions_first(timm: Any) -> None:
     assert known("resnet18").library == "torchvision" and known("timm:resnet18").library == "timm"
     assert known("resnet18.a1_in1k").library == "timm", "a training that timm alone names"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 def test_a_new_head_on_photographs(photos: Path, mobilenet: Path, tmp_path: Path) -> None:
     began = time.process_time()
     tuned = finetune("mobilenet_v2", photos, weights=str(mobilenet), run=tmp_path / "run", say=lambda text: None)
-    assert tuned.val_accuracy >= 0.8, "0.90 in the mean of 5 folds; of 42 pictures alone it varies by 0.05"
+    assert tuned.val_accuracy >= 0.8, "0.896 in the mean of 5 folds; of 42 pictures alone it varies by 0.05"
     assert time.process_time() - began < 120
     assert "to the bit" in tuned.folder.read_facts()["stood_still"]
 

@@ -23,8 +23,9 @@ from runtrue.finetune.dry import SurgeryError
 from runtrue.training.errors import UntrainableError
 from runtrue.training.folder import RunFolder
 from runtrue.training.predict import predict
+from runtrue.tuning import deep, network
 from runtrue.tuning.folder import Place
-from runtrue.tuning.settings import ConfigError
+from runtrue.tuning.settings import ConfigError, Settings
 from runtrue.watch import record_of
 
 Tune = Callable[..., Any]
@@ -84,6 +85,25 @@ def test_the_policy_and_the_rate_are_told_with_their_reasons(tune: Tune) -> None
     assert any("by trials of" in line for line in told)
     settled = Place(tuned.folder).read_settings()
     assert settled.lr is not None and settled.norms != "auto"
+
+
+def test_a_rate_that_tears_up_what_is_known_is_passed_over(
+    tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deep, "RATES", (10.0, 1e-4))
+    torn = tune(mode="deep", epochs=1, batch_size=8)
+    assert Place(torn.folder).read_settings().lr == 1e-4
+    told = torn.folder.read_facts()["rate"]
+    assert "10: " in told and "validation loss" in told
+    monkeypatch.setattr(deep, "RATES", (1e-4, 1e-5))
+    kind = tune(mode="deep", epochs=1, batch_size=8, run=tmp_path / "second")
+    assert Place(kind.folder).read_settings().lr == 1e-4, "the highest that does no harm"
+
+
+def test_a_network_of_one_size_gets_its_own(torchvision: Any) -> None:
+    assert network.wants(Settings("vit_b_16")).side == 224 and network.wants(Settings("mobilenet_v2")).side == 160
+    with pytest.raises(SurgeryError, match="224 × 224 pixels alone, not of 160"):
+        network.wants(Settings("vit_b_16", side=160))
 
 
 def test_layers_join_in_from_back_to_front(tune: Tune) -> None:

@@ -354,6 +354,28 @@ def test_numbers_of_a_large_parameter_are_close_to_those_of_the_whole(tmp_path: 
         assert reading.numbers["weight", what] == close(float(whole), rel=rel), what
 
 
+def test_parameters_of_the_same_size_and_other_shapes_are_read_beside_each_other(tmp_path: Path) -> None:
+    """The layers of an inverted bottleneck: (96, 576) and (576, 96) among others."""
+    net = nn.Sequential(
+        *[nn.Linear(n, m, bias=False) for n, m in ((96, 576), (576, 96), (24, 2304), (864, 64), (64, 864), (96, 576))]
+    )
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    before = [p.detach().clone() for p in net.parameters()]
+
+    def train(watch: Any, *_: Any) -> None:
+        for parameter in net.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+        watch.step(0.0)
+
+    (reading,) = readings_of(train, net, optimizer, tmp_path)
+    for i, weight in enumerate(before):
+        assert reading.numbers[f"{i}.weight", "weight_norm"] == close(float(weight.norm()), rel=0.03)
+        assert reading.numbers[f"{i}.weight", "update_ratio"] == close(
+            0.01 * weight.numel() ** 0.5 / float(weight.norm()), rel=0.04
+        )
+
+
 def test_the_pace_of_readings_keeps_to_its_share_of_the_time() -> None:
     pace = Pace()
     step = reads = 0

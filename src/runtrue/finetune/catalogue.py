@@ -18,7 +18,7 @@ class ZooError(ValueError):
 @dataclass(frozen=True)
 class Known:
     """A network of a zoo. side: pixels of its images; mean, std: per channel, of values from 0 to 1. file: where the weights
-    lie, or would; url: where they come from; "" if it was never trained."""
+    lie, or would; url: where they come from; "" if it was never trained. fixed: it takes images of that side alone."""
 
     name: str
     library: str
@@ -27,6 +27,7 @@ class Known:
     std: tuple[float, ...] = IMAGENET_STD
     url: str = ""
     file: Path | None = None
+    fixed: bool = False
 
     @property
     def here(self) -> bool:

@@ -38,7 +38,8 @@ def known(name: str) -> Known:
     url = f"https://huggingface.co/{hub}/resolve/main/{told.hf_hub_filename or FILES[0]}" if hub else direct
     places = list(_places(name, hub, told.hf_hub_filename, direct))
     file = next((one for one in places if one.is_file()), places[-1] if places else None)
-    return Known(name, "timm", int(told.input_size[-1]), tuple(told.mean), tuple(told.std), url, file)
+    fixed = bool(told.fixed_input_size)
+    return Known(name, "timm", int(told.input_size[-1]), tuple(told.mean), tuple(told.std), url, file, fixed)
 
 
 def _places(name: str, hub: str, filename: str | None, direct: str) -> Iterator[Path]:

@@ -31,6 +31,9 @@ def has(name: str) -> bool:
     return name in set(names())
 
 
+FIXED = ("vit_", "maxvit")  # of these families a network takes images of one size alone
+
+
 def known(name: str) -> Known:
     """The weights that are here, or the best ones."""
     models = _models()
@@ -40,7 +43,8 @@ def known(name: str) -> Known:
     best = next((one for one in kinds if cached(one.url).is_file()), models.get_model_weights(name).DEFAULT)
     wants, url = best.transforms(), str(best.url)
     return Known(
-        name, "torchvision", int(wants.crop_size[0]), tuple(wants.mean), tuple(wants.std), url, cached(url)
+        name, "torchvision", int(wants.crop_size[0]), tuple(wants.mean), tuple(wants.std), url, cached(url),
+        name.startswith(FIXED),
     )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from runtrue.finetune.still import digest
 from runtrue.tuning.settings import Settings
 
 APART = 3.0
-"""Times as many images in the largest class as in the smallest, from which on the classes are weighed. Below that a weighted and
-a plain loss gave the same accuracy on the photographs of the bench; above it the small classes are otherwise seldom named."""
+"""Times as many images in the largest class as in the smallest, from which on the classes are weighed in the loss. A choice, not
+a measurement: one that leaves sets that were gathered with some care as they are."""
 LOOKED_AT = 64  # pictures
 MOST = 0.5  # share of the pictures on white from which on they are seen whole: 0.89 on the photographs of the bench
 SHOWN = 3  # pairs of copies that a message names

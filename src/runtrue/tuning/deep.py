@@ -192,8 +192,9 @@ RATES = (1e-3, 3e-4, 1e-4)
 """Of what is new, for AdamW; what was kept gets a tenth of it at the most."""
 STEPS = 5
 WORSE = 1.05
-"""Times the loss before, on the same training images without augmentation: a rate after whose steps it is higher than that
-tears up what the network knows, and the next lower one is tried."""
+"""Times the loss before, on the images to validate with: a rate after whose steps it is higher than that tears up what the
+network knows, and the next lower one is tried. (The images to train with tell nothing: the head before was solved for them, and
+any step away from there is a step up.)"""
 
 
 @dataclass(frozen=True)
@@ -208,14 +209,13 @@ class Trials:
         if not self.after:
             return f"{self.lr:g}, as you said"
         tried = ", ".join(f"{rate:g}: {loss:.3g}" for rate, loss in self.after.items())
-        return f"{self.lr:g}, by trials of {STEPS} steps (loss on training images {self.loss:.3g} before; {tried})"
+        return f"{self.lr:g}, by trials of {STEPS} steps (validation loss {self.loss:.3g} before; {tried})"
 
 
 def found_rate(plan: Plan) -> Trials:
     """The highest of RATES whose first steps do not harm. The model is as before."""
     kept = copy.deepcopy(plan.start.model.state_dict())
-    some = [pair for pair, _ in zip(batches(plan.images.train, plan.start), range(3))]
-    before = judged(plan.start.model, some).loss
+    before = judged(plan.start.model, batches(plan.images.val, plan.start)).loss
     after: dict[float, float] = {}
     for rate in RATES:
         optimizer = plan.course(rate).optimizer
@@ -226,7 +226,7 @@ def found_rate(plan: Plan) -> Trials:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        after[rate] = judged(plan.start.model, some).loss
+        after[rate] = judged(plan.start.model, batches(plan.images.val, plan.start)).loss
         plan.start.model.load_state_dict(kept)
         if after[rate] <= WORSE * before:
             break

@@ -73,9 +73,13 @@ def wants(settings: Settings, given: Any = None) -> Wants:
     mean, std = triple(settings.mean, "mean"), triple(settings.std, "std")
     if given is None and not is_target(settings.net):
         known = zoo.known(settings.net)
-        fixed = known.side < MOST_SIDE
+        if known.fixed and settings.side not in (None, known.side):
+            raise SurgeryError(
+                f"{settings.net} takes images of {known.side} × {known.side} pixels alone, not of {settings.side}: leave --side "
+                "out"
+            )
         return Wants(
-            settings.side or (known.side if fixed else MOST_SIDE), mean or known.mean, std or known.std,
+            settings.side or (known.side if known.fixed else min(known.side, MOST_SIDE)), mean or known.mean, std or known.std,
             "as you said" if mean or std else f"as {known.library} says of these weights", "crop", known.mean, known.std,
         )  # fmt: skip
     said = "as you said" if mean or std else "ImageNet's constants, since the network does not say: --mean, --std"
@@ -104,7 +108,7 @@ def _source(settings: Settings, classes: int, wanted: Wants, given: Any) -> tupl
         model = zoo.build(settings.net, weights=settings.weights is None and not known.here)[0]
         file = Path(settings.weights) if settings.weights is not None else known.file
         assert file is not None
-        return _sized(settings, model, wanted), zoo.weights_for(model, file), str(file)
+        return model, zoo.weights_for(model, file), str(file)
     make: nn.Module | Callable[..., Any] = targets.named(settings.net) if given is None else given
     asked = {"classes": classes, "num_classes": classes, "in_channels": 3, "size": wanted.side}
     model = copy.deepcopy(make) if isinstance(make, nn.Module) else called(make, asked, f"the network {settings.net}")
@@ -113,11 +117,3 @@ def _source(settings: Settings, classes: int, wanted: Wants, given: Any) -> tupl
     if settings.weights is not None:
         return model, zoo.weights_for(model, settings.weights), settings.weights
     return model, {name: value.clone() for name, value in model.state_dict().items()}, "the network as it was given"
-
-
-def _sized(settings: Settings, model: nn.Module, wanted: Wants) -> nn.Module:
-    """Raises SurgeryError for a network that takes images of one size alone, and not of the one that is wanted."""
-    own = getattr(model, "image_size", None)
-    if isinstance(own, int) and own != wanted.side:
-        raise SurgeryError(f"{settings.net} takes images of {own} × {own} pixels alone: --side {own}")
-    return model

@@ -174,7 +174,7 @@ def begun(asked: Asked, plan: deep.Plan, rule: norms.Policy) -> tuple[deep.Cours
     asked.folder.add_epoch(row)
     asked.say(f"the head alone: {row['val_accuracy']:.1%} of the validation set right")
     rate = asked.settings.lr
-    trials = deep.Trials(rate, row["train_loss"], {}) if rate is not None else deep.found_rate(plan)
+    trials = deep.Trials(rate, row["val_loss"], {}) if rate is not None else deep.found_rate(plan)
     asked.say(f"rate of what is new: {trials.describe()}")
     settled = asked.settings.changed(lr=trials.lr, norms=rule.name)
     asked = replace(asked, settings=settled)

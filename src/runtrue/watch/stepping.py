@@ -113,7 +113,7 @@ def alike(named: Mapping[str, nn.Parameter]) -> list[Like]:
         if own.numel() <= MOST_FOLLOWED:
             same: Any = own.shape
         else:  # of those that are read by rows, equally many numbers are not to be had
-            same = own.numel() if lies_together(own) else name
+            same = pieces(own.numel(), max(own.stride()), MOST_FOLLOWED) if lies_together(own) else name
         key = (same, own.device, own.dtype)
         like = found.setdefault(key, Like())
         like.names.append(name)
