@@ -20,6 +20,7 @@ from runtrue.tuning.settings import ConfigError, Settings
 THUMB = 112  # pixels of a picture on the sheet: an object is still told
 MODES = {"head": "a new head on a network that stands still", "deep": "all layers, slower towards the front"}
 SHADES = {"domain": [0, 1], "range": [0.04, 0.6]}  # the counts are read on the darkest
+ABREAST = 24  # letters that all names of classes together may have beside each other on a telephone
 EPOCHS = ("epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr", "seconds")
 
 
@@ -138,8 +139,17 @@ def heat(names: Sequence[str], table: Sequence[Sequence[int]]) -> Spec:
         for i, row in enumerate(table)
         for j, count in enumerate(row)
     ]
-    axis = {"type": "nominal", "sort": list(names), "axis": {"grid": False, "labelAngle": 0}}
-    place = {"x": {"field": "taken", "title": "taken for", **axis}, "y": {"field": "true", "title": "is", **axis}}
+    short = sum(map(len, names)) <= ABREAST
+    axis = {"type": "nominal", "sort": list(names)}
+    place = {
+        "x": {
+            "field": "taken",
+            "title": "taken for",
+            "axis": {"grid": False, "labelAngle": 0 if short else -40},
+            **axis,
+        },
+        "y": {"field": "true", "title": "is", "axis": {"grid": False, "labelAngle": 0}, **axis},
+    }
     tooltip = [{"field": "true"}, {"field": "taken"}, {"field": "count"}, {"field": "share", "format": ".0%"}]
     return {
         "height": max(120, 38 * len(names)),
