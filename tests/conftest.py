@@ -21,10 +21,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester"]  # for the tests of our own plugin
 
 torch.set_num_threads(1)
+settings.register_profile("of the project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("of the project")  # whatever else runs on the machine
 
 ZOO = Path(sys.prefix) / "zoo"
 """Where `make zoo` puts torchvision, timm and weights: apart, since the torchvision of the package index may be built for another
