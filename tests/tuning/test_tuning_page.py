@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tuning_pictures import asking  # type: ignore[import-not-found]
 from typer.testing import CliRunner
 
 from runtrue.cli.app import app
@@ -49,18 +50,7 @@ def test_the_page_shows_parts_and_mistakes(tune: Callable[..., Any], vega_lite: 
 
 def test_the_command(small: tuple[str, Path], coloured: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    asked = [
-        "finetune",
-        small[0],
-        "--weights",
-        str(small[1]),
-        "--data",
-        str(coloured),
-        "--side",
-        "32",
-        "--run",
-        str(run),
-    ]
+    asked = asking(small, coloured, run)
     done = invoke(*asked)
     assert (
         done.exit_code == 0 and "validation: 100.00% right" in done.output and str(run / "report.html") in done.output
@@ -103,17 +93,6 @@ def test_what_is_wrong_is_one_line_and_code_2(
 
 
 def test_images_prepared_otherwise_have_code_1(small: tuple[str, Path], coloured: Path, tmp_path: Path) -> None:
-    asked = [
-        "finetune",
-        small[0],
-        "--weights",
-        str(small[1]),
-        "--data",
-        str(coloured),
-        "--side",
-        "32",
-        "--run",
-        str(tmp_path / "r"),
-    ]
+    asked = asking(small, coloured, tmp_path / "r")
     done = invoke(*asked, "--mean", "0", "--std", "0.004")
     assert done.exit_code == 1 and "inputs-not-scaled" in done.output

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from tuning_pictures import asking  # type: ignore[import-not-found]
 
 import runtrue
 from runtrue.finetune import checkpoints
@@ -138,19 +139,7 @@ def test_killed_and_gone_on_with_it_ends_with_the_same_weights(
     whole = tune(**settings)
     cut = tmp_path / "cut"
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    asked = [
-        "finetune",
-        small[0],
-        "--weights",
-        str(small[1]),
-        "--data",
-        str(coloured),
-        "--side",
-        "32",
-        "--run",
-        str(cut),
-        *options,
-    ]
+    asked = [*asking(small, coloured, cut), *options]
     killed(asked, lambda: len(RunFolder(cut).history()) >= 4)
     assert not RunFolder(cut).weights.exists(), "it was killed before its end"
     done = runtrue.finetune(resume=cut, say=lambda text: None)

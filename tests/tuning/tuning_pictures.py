@@ -35,3 +35,9 @@ def folder_of(place: Path, count: int = 12, names: dict[str, tuple[int, int, int
         for number in range(count):
             picture(colour, number).save(place / name / f"{number}.png")
     return place
+
+
+def asking(small: tuple[str, Path], pictures: Path, run: Path) -> list[str]:
+    """The words of the command for the small network and these pictures."""
+    words = {"--weights": small[1], "--data": pictures, "--side": 32, "--run": run}
+    return ["finetune", small[0], *(str(word) for pair in words.items() for word in pair)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runtrue.cli.output import fail, to_a_reader
+from runtrue.cli.training import untrainable
 
 
 def finetune(net: str | None, run: Path | None, resume: Path | None, settings: dict[str, Any]) -> int:
@@ -36,17 +37,6 @@ def finetune(net: str | None, run: Path | None, resume: Path | None, settings: d
     return 0
 
 
-def untrainable(error: Any) -> int:
-    from runtrue.cli.output import Printer
-    from runtrue.report.text import print_report
-
-    print_report(error.report, Printer())
-    fail(
-        f"not started: {error.report.faults[0].cause} (--no-check trains all the same); the report: {error.folder.check}"
-    )
-    return 1
-
-
 def zoo(pattern: str) -> int:
     """Exit code: 0 listed, 2 no library is installed, or no network has such a name."""
     from runtrue.finetune import ZooError, known, names
@@ -65,12 +55,11 @@ def zoo(pattern: str) -> int:
 
 def report(run: Path) -> int | None:
     """The page of a fine-tuning anew; None where the folder is none. Exit code: 0 written, 2 the run has not finished."""
-    from runtrue.tuning.folder import Place
-
     if not (run / "finetune.yaml").is_file():
         return None
     from runtrue.training.folder import RunFolder
     from runtrue.tuning import ConfigError
+    from runtrue.tuning.folder import Place
     from runtrue.tuning.page import write_page
 
     try:

@@ -62,10 +62,10 @@ def predict(run: Path, images: Sequence[Path], top: int, format: str) -> int:
     from runtrue.finetune import SurgeryError, ZooError
     from runtrue.task import TaskError
     from runtrue.training import ConfigError
-    from runtrue.tuning.api import need_extra
+    from runtrue.training.values import OF_FILES, need
 
     try:
-        need_extra()
+        need(OF_FILES, "predicting", "train")
         from runtrue.training import predict as predicting
 
         found = predicting.predict(run, images, top=top)

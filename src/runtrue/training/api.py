@@ -15,7 +15,8 @@ from torch import nn
 
 from runtrue.training import distribution
 from runtrue.training.config import Config, ConfigError, read, written
-from runtrue.training.folder import RunFolder, new_folder
+from runtrue.training.folder import RunFolder, new_folder, own_folder
+from runtrue.training.values import need
 
 if TYPE_CHECKING:
     from runtrue.training.run import Trained
@@ -121,11 +122,7 @@ def placed(run: str | Path | None, config: Config) -> RunFolder:
     """The folder of a new run, made. Raises ConfigError if it holds something."""
     if run is None:
         return RunFolder(new_folder(ROOT, f"{short(config.net)}-{short(config.data)}"))
-    path = Path(run)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())) and distribution.is_first():
-        raise ConfigError(f"{path} is not empty: resume the run in it (resume=), or choose another folder")
-    path.mkdir(parents=True, exist_ok=True)
-    return RunFolder(path)
+    return RunFolder(own_folder(Path(run), shared=not distribution.is_first()))
 
 
 def short(name: str) -> str:
@@ -146,6 +143,4 @@ def need_logger(config: Config) -> None:
 
 def need_extra() -> None:
     """Raises ConfigError that says what to install, if the extra is not there."""
-    missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
-    if missing:
-        raise ConfigError(f'training needs {", ".join(missing)}: pip install "runtrue[train]"')
+    need(NEEDED, "training", "train")

@@ -123,6 +123,15 @@ def put(path: Path, text: str) -> None:
     beside.replace(path)
 
 
+def own_folder(path: Path, *, shared: bool = False) -> Path:
+    """A folder that the user names for a new run, made. shared: another process of the same run may be in it. Raises ConfigError
+    if it holds something."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())) and not shared:
+        raise ConfigError(f"{path} is not empty: resume the run in it (resume=), or choose another folder")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def new_folder(root: Path, name: str) -> Path:
     """runs/resnet20-fashion-mnist-1, or the next number that is free; the folder is made."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 BIG = 1e9
+OF_FILES = {"safetensors": "safetensors", "yaml": "pyyaml", "PIL": "pillow"}
+"""Modules that read weights, settings and pictures, and the packages that bring them."""
 Limits = Mapping[str, tuple[float, float, bool]]
 """Of each number: the lowest value, the highest, and whether it has to lie above the lowest."""
 Choices = Mapping[str, tuple[str, ...]]
@@ -20,6 +23,13 @@ Settings = TypeVar("Settings")
 
 class ConfigError(ValueError):
     """A setting is unknown, of the wrong kind, or out of its limits: says which, and what there is."""
+
+
+def need(modules: Mapping[str, str], what: str, extra: str) -> None:
+    """modules: name -> the package that brings it. Raises ConfigError that says what to install for `what`, if one is missing."""
+    missing = [package for module, package in modules.items() if find_spec(module) is None]
+    if missing:
+        raise ConfigError(f'{what} needs {", ".join(missing)}: pip install "runtrue[{extra}]"')
 
 
 def within(values: Any, limits: Limits, choices: Choices) -> None:

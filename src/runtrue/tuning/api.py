@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from runtrue.training.folder import RunFolder, new_folder
+from runtrue.training.folder import RunFolder, new_folder, own_folder
+from runtrue.training.values import OF_FILES, need
 from runtrue.tuning.folder import Place
 from runtrue.tuning.settings import ConfigError, Settings
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from runtrue.tuning.run import Tuned
 
 ROOT = Path("runs")
-NEEDED = {"safetensors": "safetensors", "yaml": "pyyaml", "PIL": "pillow"}
 CHANGEABLE = ("epochs", "patience", "watch")
 
 
@@ -42,7 +41,7 @@ def finetune(
     SurgeryError for a network, its weights or its head that do not fit, TaskError for a TARGET that does not,
     `UntrainableError` if the images do not reach the network as it was trained to see them.
     """
-    need_extra()
+    need(OF_FILES, "fine-tuning", "train,zoo")
     asked_net, net = (net, None) if isinstance(net, str) else (None, net)
     given = settings | {
         k: v for k, v in {"net": asked_net, "data": str(data) if data else None}.items() if v is not None
@@ -81,15 +80,4 @@ def placed(run: str | Path | None, settings: Settings) -> RunFolder:
     if run is None:
         short = Path(settings.data.partition(":")[2] or settings.data).stem
         return RunFolder(new_folder(ROOT, f"{settings.net.rpartition(':')[2]}-{short}"))
-    path = Path(run)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(f"{path} is not empty: resume the run in it (resume=), or choose another folder")
-    path.mkdir(parents=True, exist_ok=True)
-    return RunFolder(path)
-
-
-def need_extra() -> None:
-    """Raises ConfigError that says what to install, if the extra is not there."""
-    missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
-    if missing:
-        raise ConfigError(f'fine-tuning needs {", ".join(missing)}: pip install "runtrue[train,zoo]"')
+    return RunFolder(own_folder(Path(run)))

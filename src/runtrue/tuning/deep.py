@@ -151,7 +151,7 @@ def _epoch(plan: Plan, course: Course, watch: Any) -> Row:
     loader.set_epoch(course.epoch)
     course.model.train()
     asleep(plan, course)
-    counts = torch.zeros(3, dtype=torch.float64)
+    total, right, examples = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64), 0
     for inputs, labels in loader:
         seed_all((plan.settings.seed * STRIDE + course.step) % 2**31)
         loss, outputs = plan.loss(inputs, labels)
@@ -162,12 +162,11 @@ def _epoch(plan: Plan, course: Course, watch: Any) -> Row:
         course.step += 1
         if watch is not None:
             watch.step(loss.detach())
-        counts += torch.tensor(
-            [float(loss.detach()) * len(labels), float((outputs.argmax(1) == labels).sum()), len(labels)]
-        )
-    total, right, examples = counts.tolist()
+        total += loss.detach().double() * len(labels)
+        right += (outputs.argmax(1) == labels).sum()
+        examples += len(labels)
     rate = float(course.optimizer.param_groups[-1]["lr"])
-    return {"lr": rate, "train_loss": total / examples, "train_accuracy": right / examples}
+    return {"lr": rate, "train_loss": float(total) / examples, "train_accuracy": float(right) / examples}
 
 
 def asleep(plan: Plan, course: Course) -> None:
