@@ -1,8 +1,8 @@
 """Fine-tuning on a folder of photographs: mode head and mode deep over stratified folds and seeds, and features that are kept
 against passing every image in every epoch.
 
-    python bench/finetune.py --data photos/ --weights mobilenet_v2.pth [--net mobilenet_v2] [--folds 5] [--seeds 1] [--modes
-    head deep]
+    python bench/finetune.py --data photos/ --weights mobilenet_v2.pth [--net mobilenet_v2] [--folds 5] [--seeds 1] [--each 1]
+    [--modes head deep]
 
 Each fold is laid out as train/ and val/ by links and trained as `runtrue finetune` does, at its defaults. In mode head the
 fold takes no part in any choice; in mode deep it ends the training early, so its accuracy is a little too high. Times are CPU
@@ -11,6 +11,7 @@ seconds."""
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import tempfile
 import time
@@ -46,10 +47,10 @@ def laid_out(place: Path, root: Path, folds: int, fold: int, seed: int) -> Path:
 def folds(asked: argparse.Namespace, mode: str) -> list[dict[str, Any]]:
     found = []
     for seed in range(asked.seeds):
-        for fold in range(asked.folds):
+        for fold in [(seed + i) % asked.folds for i in range(asked.each or asked.folds)]:
             with tempfile.TemporaryDirectory() as place:
                 where = laid_out(Path(place) / "data", asked.data, asked.folds, fold, seed)
-                began = time.process_time()
+                began, began_at = time.process_time(), time.time()
                 tuned = tuned_on(asked, where, Path(place) / "run", mode, seed)
                 seconds = time.process_time() - began
                 facts = tuned.folder.read_facts()
@@ -57,10 +58,29 @@ def folds(asked: argparse.Namespace, mode: str) -> list[dict[str, Any]]:
             last = tuned.history[-1]["val_accuracy"]
             found.append(
                 {"seed": seed, "fold": fold, "accuracy": tuned.val_accuracy, "head alone": first, "last epoch": last,
-                 "kept epoch": tuned.kept_epoch, "cpu seconds": seconds, "rate": facts.get("rate")}
+                 "kept epoch": tuned.kept_epoch, "cpu seconds": seconds, "rate": facts.get("rate"), "torn": facts.get("torn"),
+                 "seconds before training": facts["training"] - began_at, "peak MB": peak_mb()}
             )  # fmt: skip
             print(mode, found[-1], flush=True)
     return found
+
+
+HEAD = ["mode", "runs", "mean accuracy", "worst", "last epoch", "collapsed", "CPU s", "s before training", "peak MB"]
+
+
+def row(mode: str, runs: list[dict[str, Any]]) -> list[Any]:
+    """Medians of times, the highest memory, means of accuracies."""
+    accuracies = [run["accuracy"] for run in runs]
+    return [
+        mode, len(runs), statistics.mean(accuracies), min(accuracies), statistics.mean(run["last epoch"] for run in runs),
+        sum(bool(run["torn"]) for run in runs), statistics.median(run["cpu seconds"] for run in runs),
+        statistics.median(run["seconds before training"] for run in runs), max(run["peak MB"] for run in runs),
+    ]  # fmt: skip
+
+
+def peak_mb() -> float:
+    """Of this process so far, libraries included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def tuned_on(asked: argparse.Namespace, where: Path, run: Path, mode: str, seed: int) -> Tuned:
@@ -122,6 +142,7 @@ def main() -> None:
     options.add_argument("--net", default="mobilenet_v2")
     options.add_argument("--folds", type=int, default=5)
     options.add_argument("--seeds", type=int, default=1)
+    options.add_argument("--each", type=int, help="folds of each seed that are run; without it all")
     options.add_argument("--modes", nargs="*", default=["head", "deep"], choices=["head", "deep"])
     options.add_argument("--no-ratio", action="store_true", help="leave out kept features against passed images")
     options.add_argument("--out", type=Path)
@@ -131,12 +152,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     found: dict[str, Any] = {mode: folds(asked, mode) for mode in asked.modes}
-    rows = [
-        [mode, len(runs), statistics.mean(r["accuracy"] for r in runs), min(r["accuracy"] for r in runs),
-         statistics.mean(r["last epoch"] for r in runs), statistics.median(r["cpu seconds"] for r in runs)]
-        for mode, runs in found.items()
-    ]  # fmt: skip
-    print(_common.table(["mode", "runs", "mean accuracy", "worst", "last epoch", "CPU s (median)"], rows))
+    print(_common.table(HEAD, [row(mode, runs) for mode, runs in found.items()]))
     if not asked.no_ratio:
         found["kept features"] = kept_against_passed(asked)
         print(_common.table(list(found["kept features"]), [list(found["kept features"].values())]))

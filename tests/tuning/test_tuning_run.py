@@ -24,7 +24,7 @@ from runtrue.finetune.dry import SurgeryError
 from runtrue.training.errors import UntrainableError
 from runtrue.training.folder import RunFolder
 from runtrue.training.predict import predict
-from runtrue.tuning import deep, network
+from runtrue.tuning import deep, network, trials
 from runtrue.tuning.folder import Place
 from runtrue.tuning.settings import ConfigError, Settings
 from runtrue.watch import record_of
@@ -91,12 +91,12 @@ def test_the_policy_and_the_rate_are_told_with_their_reasons(tune: Tune) -> None
 def test_a_rate_that_tears_up_what_is_known_is_passed_over(
     tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deep, "RATES", (10.0, 1e-4))
+    monkeypatch.setattr(trials, "RATES", (10.0, 1e-4))
     torn = tune(mode="deep", epochs=1, batch_size=8)
     assert Place(torn.folder).read_settings().lr == 1e-4
     told = torn.folder.read_facts()["rate"]
     assert "10: " in told and "validation loss" in told
-    monkeypatch.setattr(deep, "RATES", (1e-4, 1e-5))
+    monkeypatch.setattr(trials, "RATES", (1e-4, 1e-5))
     kind = tune(mode="deep", epochs=1, batch_size=8, run=tmp_path / "second")
     assert Place(kind.folder).read_settings().lr == 1e-4, "the highest that does no harm"
 

@@ -9,8 +9,10 @@ order of the channels cannot be seen that way (BGR: 0.25).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ FAR = 0.5
 """Mean |log(spread / stored)| above which a batch is not what the network was trained on: a factor of 1.65 in each channel."""
 BETTER = 0.6  # share of that distance to which another preparation has to bring it, to be named
 STILL = 1e-3  # share of the median stored variance below which a channel carried nothing, and is left out
+EDGE = 80.0  # logarithm, beyond which a spread is no number that float32 holds
 FEW = 8  # images, below which chance decides
 
 
@@ -104,19 +107,55 @@ def first_norm(model: nn.Module, images: Tensor) -> tuple[str, _BatchNorm] | Non
 
 
 def _distance(model: nn.Module, norm: _BatchNorm, images: Tensor) -> float:
-    """Mean over the channels of |log(spread / stored spread)| at this normalization's input."""
+    """Mean over the channels of |log(spread / stored spread)| at this normalization's input. The pass ends there."""
     caught: list[Tensor] = []
-    handle = norm.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+
+    def there(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        caught.append(inputs[0])
+        raise _ReachedError
+
+    handle = norm.register_forward_pre_hook(there)
+    try:
+        _passed(model, images)
+    except _ReachedError:
+        pass
+    finally:
+        handle.remove()
+    return float(ratios(norm, caught[0]).abs().mean())
+
+
+def ratios(norm: _BatchNorm, x: Tensor) -> Tensor:
+    """log(spread / stored spread) of each channel that carries something; x: what the normalization is given, (N, C, …)."""
+    stored = norm.running_var
+    assert stored is not None
+    stored = stored.double()
+    spread = x.detach().double().transpose(0, 1).flatten(1).var(1)
+    seen = stored > STILL * stored.median()
+    return (spread[seen].clamp(min=1e-12) / stored[seen]).log() / 2
+
+
+@torch.no_grad()
+def spreads(model: nn.Module, images: Tensor) -> dict[str, float]:
+    """How many times as wide the activations are as each normalization has stored, typical channel, in the order in which a
+    pass in evaluation mode reaches them. Leaves no trace."""
+    found: dict[str, float] = {}
+    norms = [(n, m) for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_var is not None]
+
+    def seen(norm: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
+        assert isinstance(norm, _BatchNorm)
+        found[name] = math.exp(min(EDGE, float(ratios(norm, inputs[0]).median().nan_to_num(EDGE))))
+
+    handles = [norm.register_forward_pre_hook(partial(seen, name=name)) for name, norm in norms]
     try:
         _passed(model, images)
     finally:
-        handle.remove()
-    x, stored = caught[0].double(), norm.running_var
-    assert stored is not None
-    stored = stored.double()
-    spread = x.transpose(0, 1).flatten(1).var(1)
-    seen = stored > STILL * stored.median()
-    return float((spread[seen].clamp(min=1e-12) / stored[seen]).log().abs().mean() / 2)
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+class _ReachedError(Exception):
+    """What a pass was made for is seen."""
 
 
 def _passed(model: nn.Module, images: Tensor) -> None:

@@ -48,7 +48,7 @@ def finetune(
     }
     if net is not None:
         given["net"] = f"object:{getattr(net, '__qualname__', type(net).__name__)}"
-    from runtrue.tuning.run import Asked
+    from runtrue.tuning.asked import Asked
     from runtrue.tuning.run import run as start
 
     if resume is not None:

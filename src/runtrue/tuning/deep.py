@@ -4,7 +4,6 @@ numbers of a step from seed and step."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 
 from runtrue import schedules
 from runtrue.datasets import Augment, Images, Loader
@@ -31,15 +31,22 @@ from runtrue.tuning.settings import ConfigError, Settings
 STRIDE = 1_000_003  # a prime: seeds of neighbouring runs share no step's random numbers for as many steps
 CROP = 10  # the padding of a random crop is the side divided by this: objects stay whole
 WARMUP = 1.0  # epochs: Adam's second moments are not known before (Loshchilov and Hutter 2019 train so)
-NEEDED = ("state_dict", "optimizer", "schedule", "epoch", "global_step", "best", "lowest", "kept_epoch")
+LEAST_MEAN = 30
+"""Steps that the mean of the weights reaches back at the least; beyond that it is those of one epoch. MobileNetV2 on photographs
+of 7 and of 8 classes, 5 folds each, 8 epochs of AdamW at 1e-3, right answers at the lowest validation loss: the head alone 0.896
+and 0.779, weights of single steps 0.911 and 0.773, means over 10 steps 0.901 and 0.782, over 33 steps 0.906 and 0.794; at the
+end, whatever the loss: single steps 0.883 and 0.768, means over 33 steps 0.897 and 0.769."""
+NEEDED = ("state_dict", "mean", "optimizer", "schedule", "epoch", "global_step", "best", "lowest", "kept_epoch")
 Row = dict[str, Any]
 
 
 @dataclass(eq=False)
 class Course:
-    """A training on its way: all that a checkpoint holds."""
+    """A training on its way: all that a checkpoint holds. mean: the network with a running mean of its weights and statistics,
+    which is what is judged and kept: on few images it forgets less of what the network knew than any single step's weights."""
 
     model: nn.Module
+    mean: AveragedModel
     optimizer: Optimizer
     schedule: LRScheduler
     epoch: int = 0
@@ -53,8 +60,11 @@ class Course:
         if not loss < self.lowest:
             return False
         self.lowest, self.kept_epoch = loss, epoch
-        self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.best = {name: value.detach().clone() for name, value in self.mean.module.state_dict().items()}
         return True
+
+    def take_best(self) -> None:
+        self.model.load_state_dict(self.best)
 
     def save(self, folder: RunFolder) -> None:
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -62,9 +72,9 @@ class Course:
         beside = path.with_name(f".{path.name}")
         torch.save(
             {
-                "state_dict": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(), "epoch": self.epoch, "global_step": self.step, "best": self.best,
-                "lowest": self.lowest, "kept_epoch": self.kept_epoch,
+                "state_dict": self.model.state_dict(), "mean": self.mean.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(), "epoch": self.epoch,
+                "global_step": self.step, "best": self.best, "lowest": self.lowest, "kept_epoch": self.kept_epoch,
             },
             beside,
         )  # fmt: skip
@@ -75,6 +85,7 @@ class Course:
     def load(self, path: Path) -> None:
         held = torch.load(path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(held["state_dict"])
+        self.mean.load_state_dict(held["mean"])
         self.optimizer.load_state_dict(held["optimizer"])
         self.schedule.load_state_dict(held["schedule"])
         self.epoch, self.step = held["epoch"], held["global_step"]
@@ -102,16 +113,30 @@ class Plan:
         found = groups(
             model, lr, self.start.fresh, kept=settings.kept, front=settings.front, weight_decay=settings.weight_decay
         )
-        optimizer = AdamW(found)
+        optimizer, steps = AdamW(found), len(self.loader())
         schedule = schedules.scheduler(
-            optimizer, "cosine", epochs=settings.epochs, steps_per_epoch=len(self.loader()), per="step",
+            optimizer, "cosine", epochs=settings.epochs, steps_per_epoch=steps, per="step",
             warmup=min(WARMUP, settings.epochs / 4),
         )  # fmt: skip
-        return Course(model, optimizer, schedule)
+        return Course(model, averaged(model, max(LEAST_MEAN, steps)), optimizer, schedule)
 
     def loss(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         outputs = raw(self.start.model(inputs)).float()
         return F.cross_entropy(outputs, labels, self.class_weights), outputs
+
+
+def averaged(model: nn.Module, steps: int) -> AveragedModel:
+    """The running mean of the last so many steps (exponential; Polyak and Juditsky 1992), from the weights of now on."""
+
+    @torch.no_grad()
+    def towards(means: Any, nows: Any, number: Any) -> None:
+        for mean, now in zip(means, nows, strict=True):
+            moved = torch.lerp(mean, now, 1 / steps) if mean.is_floating_point() else now
+            mean.copy_(torch.where(mean == now, now, moved))  # a mask's -inf stays what it is
+
+    found = AveragedModel(model, multi_avg_fn=towards, use_buffers=True)
+    found.update_parameters(model)
+    return found
 
 
 def augment_of(plan: Plan) -> Augment:
@@ -124,13 +149,14 @@ def augment_of(plan: Plan) -> Augment:
 
 
 def train(plan: Plan, course: Course, folder: RunFolder, told: Callable[[Row], None], watch: Any = None) -> str:
-    """Train on from where the course is; returns why it ended. The model has the weights of its best epoch then."""
+    """Train on from where the course is; returns why it ended. The model has the weights of its last step then; those of its
+    best epoch are a matter of `Course.take_best`."""
     why = f"after {plan.settings.epochs} epochs"
     while course.epoch < plan.settings.epochs:
         began = time.monotonic()
         row = _epoch(plan, course, watch)
         course.epoch += 1
-        row |= judged(course.model, batches(plan.images.val, plan.start)).row("val")
+        row |= judged(course.mean.module, batches(plan.images.val, plan.start)).row("val")
         row |= {"epoch": course.epoch, "step": course.step, "seconds": time.monotonic() - began}
         course.judged_best(row["val_loss"], course.epoch)
         told(row)
@@ -141,7 +167,6 @@ def train(plan: Plan, course: Course, folder: RunFolder, told: Callable[[Row], N
         if course.epoch - course.kept_epoch >= plan.settings.patience:
             why = f"no lower validation loss in {plan.settings.patience} epochs"
             break
-    course.model.load_state_dict(course.best)
     return why
 
 
@@ -159,6 +184,7 @@ def _epoch(plan: Plan, course: Course, watch: Any) -> Row:
         loss.backward()
         course.optimizer.step()
         course.schedule.step()
+        course.mean.update_parameters(course.model)
         course.step += 1
         if watch is not None:
             watch.step(loss.detach())
@@ -183,52 +209,3 @@ def asleep(plan: Plan, course: Course) -> None:
         parameter.requires_grad_(stage >= count - round(share * count))
         if not parameter.requires_grad:
             parameter.grad = None
-
-
-# The rate
-
-RATES = (1e-3, 3e-4, 1e-4)
-"""Of what is new, for AdamW; what was kept gets a tenth of it at the most."""
-STEPS = 5
-WORSE = 1.05
-"""Times the loss before, on the images to validate with: a rate after whose steps it is higher than that tears up what the
-network knows, and the next lower one is tried. (The images to train with tell nothing: the head before was solved for them, and
-any step away from there is a step up.)"""
-
-
-@dataclass(frozen=True)
-class Trials:
-    """loss: before any step; after: at each rate that was tried; lr: the one that is taken."""
-
-    lr: float
-    loss: float
-    after: dict[float, float]
-
-    def describe(self) -> str:
-        if not self.after:
-            return f"{self.lr:g}, as you said"
-        tried = ", ".join(f"{rate:g}: {loss:.3g}" for rate, loss in self.after.items())
-        return f"{self.lr:g}, by trials of {STEPS} steps (validation loss {self.loss:.3g} before; {tried})"
-
-
-def found_rate(plan: Plan) -> Trials:
-    """The highest of RATES whose first steps do not harm. The model is as before."""
-    kept = copy.deepcopy(plan.start.model.state_dict())
-    before = judged(plan.start.model, batches(plan.images.val, plan.start)).loss
-    after: dict[float, float] = {}
-    for rate in RATES:
-        optimizer = plan.course(rate).optimizer
-        plan.start.model.train()
-        for number, (inputs, labels) in zip(range(STEPS), plan.loader()):
-            seed_all((plan.settings.seed * STRIDE + number) % 2**31)
-            loss, _ = plan.loss(inputs, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        after[rate] = judged(plan.start.model, batches(plan.images.val, plan.start)).loss
-        plan.start.model.load_state_dict(kept)
-        if after[rate] <= WORSE * before:
-            break
-    for parameter in plan.start.model.parameters():
-        parameter.grad = None
-    return Trials(next((r for r in after if after[r] <= WORSE * before), RATES[-1]), before, after)

@@ -226,6 +226,6 @@ def skipped_section(facts: Mapping[str, Any]) -> list[Block]:
 def told(facts: Mapping[str, Any]) -> dict[str, str]:
     words = {
         "images are prepared": "prepared", "classes": "weighing", "what stood still": "stood_still", "the head": "head_chosen",
-        "batch normalization": "norms", "rate of what is new": "rate", "it ended": "ended",
+        "batch normalization": "norms", "rate of what is new": "rate", "it ended": "ended", "what it knew was lost": "torn",
     }  # fmt: skip
     return {title: str(facts[key]) for title, key in words.items() if facts.get(key)}

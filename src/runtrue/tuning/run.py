@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,17 +16,14 @@ from runtrue.report import Report
 from runtrue.training import weights
 from runtrue.training.errors import UntrainableError
 from runtrue.training.folder import RunFolder, surroundings
-from runtrue.training.resume import newest_sound
-from runtrue.tuning import data, deep, head, network, norms, parts
+from runtrue.tuning import all_layers, data, head, network, parts
+from runtrue.tuning.asked import Asked, told_parts
 from runtrue.tuning.folder import Place, read, write
 from runtrue.tuning.judging import confusion, judged, mistakes
 from runtrue.tuning.network import Start
 from runtrue.tuning.page import write_page
-from runtrue.tuning.settings import ConfigError, Settings
-from runtrue.watch.api import watch as watching
-from runtrue.watch.watching import Watch
+from runtrue.tuning.settings import ConfigError
 
-Say = Callable[[str], None]
 MOST_MISTAKES = 24  # pictures on the sheet
 LOOKED_AT = 64  # images by which their preparation is judged
 
@@ -47,22 +42,6 @@ class Tuned:
     def val_accuracy(self) -> float:
         """Of the weights that are kept, from 0 to 1."""
         return next(float(row["val_accuracy"]) for row in self.history if row["epoch"] == self.kept_epoch)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One call: the settings, the folder, a network that was handed over, and whom to tell."""
-
-    settings: Settings
-    folder: RunFolder
-    resume: bool = False
-    net: Any = None
-    renamed: Any = None
-    say: Say = print
-
-    @property
-    def place(self) -> Place:
-        return Place(self.folder)
 
 
 def run(asked: Asked) -> Tuned:
@@ -89,8 +68,9 @@ def _run(asked: Asked) -> Tuned:
     asked.say(told["weighing"])
     if not asked.resume:
         begin(asked, images, start, told)
+    asked.folder.write_facts(training=time.time())
     if asked.settings.mode == "deep":
-        kept = trained(asked, images, start, class_weights)
+        kept = all_layers.train(asked, images, start, class_weights)
     else:
         kept = headed(asked, images, start, class_weights)
     return finished(asked, images, start, kept)
@@ -139,82 +119,6 @@ def headed(asked: Asked, images: Images, start: Start, class_weights: Tensor | N
         head_chosen=found.describe(), kept_epoch=found.history[-1]["epoch"],
     )  # fmt: skip
     return int(found.history[-1]["epoch"])
-
-
-def trained(asked: Asked, images: Images, start: Start, class_weights: Tensor | None) -> int:
-    """Mode "deep"; returns the epoch whose weights are kept."""
-    batch = min(asked.settings.batch_size, len(images.train))
-    rule = norms.policy(asked.settings.norms, start.model, start.fresh, batch)
-    plan = deep.Plan(start, images, asked.settings, class_weights)
-    with norms.held(start.model, start.fresh, rule.name):
-        course = resumed(asked, plan) if asked.resume else None
-        if course is None:
-            course, asked = begun(asked, plan, rule)
-        plan = replace(plan, settings=asked.settings)
-        seen = watch_of(asked, start.model, course)
-        with seen if seen is not None else nullcontext():
-
-            def told(row: dict[str, Any]) -> None:
-                asked.folder.add_epoch(row)
-                asked.say(line(row))
-                if seen is not None:
-                    seen.epoch(**{n: row[n] for n in ("train_loss", "val_loss", "train_accuracy", "val_accuracy")})
-
-            why = deep.train(plan, course, asked.folder, told, seen)
-    asked.say(f"ended {why}; the weights of epoch {course.kept_epoch} are kept")
-    asked.folder.write_facts(ended=why, kept_epoch=course.kept_epoch)
-    return course.kept_epoch
-
-
-def begun(asked: Asked, plan: deep.Plan, rule: norms.Policy) -> tuple[deep.Course, Asked]:
-    """The head first, on kept features; then the rate. Settled settings are written down."""
-    asked.say(f"batch normalization: {rule.describe()}")
-    found = head.train(plan.start, plan.images, asked.settings.seed, plan.class_weights, lambda row: None)
-    row = found.history[-1] | {"epoch": 0, "step": 0}
-    asked.folder.add_epoch(row)
-    asked.say(f"the head alone: {row['val_accuracy']:.1%} of the validation set right")
-    rate = asked.settings.lr
-    trials = deep.Trials(rate, row["val_loss"], {}) if rate is not None else deep.found_rate(plan)
-    asked.say(f"rate of what is new: {trials.describe()}")
-    settled = asked.settings.changed(lr=trials.lr, norms=rule.name)
-    asked = replace(asked, settings=settled)
-    asked.place.write_settings(settled)
-    told_parts(asked, parts.table(plan.start, settled, trials.lr, rule.name))
-    asked.folder.write_facts(norms=rule.describe(), rate=trials.describe(), head_chosen=found.describe())
-    course = replace(plan, settings=settled).course(trials.lr)
-    course.judged_best(row["val_loss"], 0)
-    course.save(asked.folder)
-    return course, asked
-
-
-def resumed(asked: Asked, plan: deep.Plan) -> deep.Course | None:
-    """From the newest checkpoint that is whole; None where there is none yet."""
-    path = newest_sound(asked.folder, asked.say, deep.NEEDED)
-    if path is None or asked.settings.lr is None:
-        return None
-    course = plan.course(asked.settings.lr)
-    course.load(path)
-    asked.say(f"goes on behind epoch {course.epoch}")
-    return course
-
-
-def watch_of(asked: Asked, model: nn.Module, course: deep.Course) -> Watch | None:
-    if not asked.settings.watch:
-        return None
-    return watching(model, course.optimizer, run=asked.folder.path, start=course.step, say=asked.say)
-
-
-def told_parts(asked: Asked, rows: list[parts.Part]) -> None:
-    write(asked.place.parts, rows)
-    for one in parts.told(rows):
-        asked.say(one)
-
-
-def line(row: dict[str, Any]) -> str:
-    return (
-        f"epoch {row['epoch']}: training {row['train_accuracy']:.1%} right, validation {row['val_accuracy']:.1%}, loss "
-        f"{row['val_loss']:.3g}, {row['seconds']:.0f} s"
-    )
 
 
 def finished(asked: Asked, images: Images, start: Start, kept_epoch: int) -> Tuned:

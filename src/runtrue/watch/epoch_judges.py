@@ -1,4 +1,5 @@
-"""What the accuracies and losses of the epochs say (N3.3): overfitting and underfitting. Pure: history in, findings out."""
+"""What the accuracies and losses of the epochs say (N3.3): overfitting, underfitting, and knowledge that a fine-tuning tears up
+(N1.1). Pure: history in, findings out."""
 
 from __future__ import annotations
 
@@ -16,6 +17,11 @@ HELD = 3  # epochs at the end in which it has to hold
 RISES = 1.1  # times its best, above which a validation loss has risen
 FLAT_EPOCHS = 10  # without progress, before a low accuracy is called the end of it
 SIGMAS = 2.0
+KNEW = 0.5  # share of right answers before the first step, from which on there is something to lose
+TORN, WORSE, IN_A_ROW = 0.5, 3.0, 2
+"""What a network knew is torn up if in so many epochs in a row it gives less than this share of the right answers that it gave
+before its first step, at more than so many times the loss."""
+EPOCHS_TOLD = "the epochs"
 
 
 def judge_epochs(history: History) -> Iterator[Finding]:
@@ -24,8 +30,27 @@ def judge_epochs(history: History) -> Iterator[Finding]:
     rows = [e for e in history.epochs if "train_accuracy" in e and "val_accuracy" in e]
     train, val = [e["train_accuracy"] for e in rows], [e["val_accuracy"] for e in rows]
     found = list(gap(train, val)) if len(rows) >= EPOCHS and all(0 <= x <= 1 for x in (*train, *val)) else []
-    found += losses_part(history)
+    found += [*torn(history), *losses_part(history)]
     yield from sorted(found, key=lambda one: one.severity == "note")
+
+
+def torn(history: History) -> Iterator[Finding]:
+    knew, last = history.known, history.epochs[-IN_A_ROW:]
+    right, loss = knew.get("train_accuracy", 0.0), knew.get("train_loss", 0.0)
+    if right < KNEW or loss <= 0 or len(last) < IN_A_ROW:
+        return
+    now, losses = [e.get("train_accuracy", 1.0) for e in last], [e.get("train_loss", 0.0) for e in last]
+    if max(now) >= TORN * right or min(losses) <= WORSE * loss:
+        return
+    yield Finding(
+        "diverging", "fault", EPOCHS_TOLD,
+        f"of the training set {right:.1%} were right before the first step, and {max(now):.1%} at most in the last {IN_A_ROW} "
+        f"epochs (limit {TORN * right:.1%}), at a loss of {losses[-1]:.3g} instead of {loss:.3g} (limit {WORSE:g} times): the "
+        f"steps tear up what the network knew. Lower the rate ({history.top_rate:.3g}) by ten; where normalizations keep stored "
+        "statistics, nothing brings back activations that a step made too large: let them follow the batches.",
+        {"before": right, "now": max(now), "limit": TORN * right, "loss before": loss, "loss": losses[-1],
+         "rate": history.top_rate},
+    )  # fmt: skip
 
 
 def gap(train: list[float], val: list[float]) -> Iterator[Finding]:

@@ -47,6 +47,8 @@ class History:
     """(step, learning rates of all groups), where they changed; the last `CHANGES` of them."""
     top_rate: float = 0.0
     """The largest rate of the whole run."""
+    known: dict[str, Any] = field(default_factory=dict)
+    """What was told of the network before its first step."""
     epochs: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     epoch_counts: list[Counter[str]] = field(default_factory=list)

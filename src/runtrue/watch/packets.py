@@ -12,6 +12,7 @@ from torch import Tensor
 
 Key = tuple[str, str]
 """(layer or parameter, what was read): ("layers.0", "std"), ("layers.0.weight", "grad_norm")."""
+BEFORE = -1  # the number of the epoch that was told before the first step
 Fetch = Callable[[], list[float]]
 """Waits for the transfer, on the scribe's thread alone."""
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from runtrue.findings import Finding
 from runtrue.watch.history import History
 from runtrue.watch.judging import GRAVITY, judge
-from runtrue.watch.packets import Key, Packet, Sent
+from runtrue.watch.packets import BEFORE, Key, Packet, Sent
 from runtrue.watch.ranks import Ranks
 from runtrue.watch.record import Histogram, Reading, Recorder
 from runtrue.watch.voice import Voice
@@ -155,8 +155,12 @@ class Scribe:
         history.origin = history.origin or packet.origin
         if packet.epoch is not None:
             epoch, step, numbers = packet.epoch
-            history.epochs.append({**numbers, "epoch": self._epochs_before + epoch, "step": step})
-            history.epoch_counts.append(packet.counts - self._epoch_base)
+            row = {**numbers, "epoch": self._epochs_before + epoch, "step": step}
+            if epoch == BEFORE:
+                history.known = row
+            else:
+                history.epochs.append(row)
+                history.epoch_counts.append(packet.counts - self._epoch_base)
             self._epoch_base = Counter(packet.counts)
 
     def _note_batches(self, alike: list[float]) -> None:

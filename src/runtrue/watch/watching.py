@@ -22,6 +22,7 @@ from runtrue.watch.loop import Loop, called
 from runtrue.watch.noting import NO, Notes, mark_of
 from runtrue.watch.opening import blind, described, finish, recorder_of, tell
 from runtrue.watch.pace import Pace
+from runtrue.watch.packets import BEFORE
 from runtrue.watch.ranks import place, ranks
 from runtrue.watch.reading import Reader
 from runtrue.watch.scribe import Scribe
@@ -81,7 +82,10 @@ class Watch:
         self._safely(self._step, loss)
 
     def epoch(self, **numbers: float) -> None:
-        """Call at the end of an epoch with what is known of it: train_accuracy, val_accuracy (0 to 1), train_loss, val_loss, …"""
+        """Call at the end of an epoch with what is known of it: train_accuracy, val_accuracy (0 to 1), train_loss, val_loss, …
+
+        Called before the first step, it tells what the network knows already: epoch 0, with which a fine-tuning is compared.
+        """
         self._safely(self._epoch, numbers)
 
     @property
@@ -156,8 +160,9 @@ class Watch:
         self._scribe.take(self._notes.packet(self._loop.counts, epoch))
 
     def _epoch(self, numbers: Mapping[str, Any]) -> None:
-        self._flush(epoch=(self._notes.epochs, self.steps, self._plain(numbers)))
-        self._notes.epochs += 1
+        begun = self.steps > 0
+        self._flush(epoch=(self._notes.epochs if begun else BEFORE, self.steps, self._plain(numbers)))
+        self._notes.epochs += begun
         self._notes.pause_ends()
 
     def _hand_on(self) -> None:
