@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from runtrue.datasets import fashion_mnist
-from runtrue.finetune.preparation import FAR, FEW, Fit, judged, measured
+from runtrue.finetune.preparation import FAR, FEW, Fit, judged, measured, spreads
 
 MEAN, STD = (0.286,), (0.353,)  # of Fashion-MNIST
 
@@ -75,3 +75,19 @@ def test_it_waits_for_enough_images_and_leaves_no_trace(trained: nn.Module, imag
     assert all(torch.equal(before[n], v) for n, v in trained.state_dict().items())
     assert not any(m._forward_pre_hooks for m in trained.modules())
     assert measured(nn.Sequential(nn.Conv2d(1, 2, 3)), images, MEAN, STD) is None
+
+
+def test_the_look_ends_at_the_first_normalization(trained: nn.Module, images: Tensor) -> None:
+    reached: list[int] = []
+    handle = trained[2].register_forward_hook(lambda *_: reached.append(1))
+    measured(trained, (images[:32] - MEAN[0]) / STD[0], MEAN, STD)
+    handle.remove()
+    assert not reached
+
+
+def test_how_wide_the_activations_are_beside_what_is_stored(trained: nn.Module, images: Tensor) -> None:
+    x = (images - MEAN[0]) / STD[0]
+    assert spreads(trained, x)["1"] == pytest.approx(1, abs=0.1)
+    assert spreads(trained, 20 * x)["1"] == pytest.approx(20, rel=0.1)
+    assert spreads(trained, float("inf") * torch.ones_like(x))["1"] > 1e30
+    assert spreads(nn.Sequential(nn.Conv2d(1, 2, 3)), x) == {}

@@ -101,6 +101,20 @@ def test_a_rate_that_tears_up_what_is_known_is_passed_over(
     assert Place(kind.folder).read_settings().lr == 1e-4, "the highest that does no harm"
 
 
+def test_what_is_torn_up_is_seen_and_explained(tune: Tune) -> None:
+    told: list[str] = []
+    tuned = tune(
+        mode="deep", lr=30.0, kept=1.0, front=1.0, norms="freeze-statistics", epochs=4, batch_size=8, say=told.append
+    )
+    record = record_of(tuned.folder.path)
+    verdicts = [(one["cause"], one["severity"], one["where"]) for one in record.verdicts()]
+    assert [row["epoch"] for row in record.epochs()] == [-1, 0, 1, 2, 3]
+    assert ("diverging", "fault", "the epochs") in verdicts
+    assert any("times as wide as it has stored" in line and "(freeze-statistics)" in line for line in told)
+    assert tuned.kept_epoch == 0 and tuned.val_accuracy == 1.0
+    assert tuned.folder.read_facts()["torn"] in (tuned.folder.path / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_network_of_one_size_gets_its_own(torchvision: Any) -> None:
     assert network.wants(Settings("vit_b_16")).side == 224 and network.wants(Settings("mobilenet_v2")).side == 160
     with pytest.raises(SurgeryError, match="224 × 224 pixels alone, not of 160"):

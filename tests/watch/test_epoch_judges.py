@@ -89,3 +89,32 @@ def test_an_accuracy_that_holds_makes_it_a_note() -> None:
     rising = [0.6 + i / 100 for i in range(20)]
     found = said(judge_epochs, epochs(after([1.0] * 20), **losses(1.5), val_accuracy=rising))["overfitting"]
     assert found.severity == "note" and "too sure of itself" in found.message
+
+
+def tuned(right: list[float], loss: float, known: float = 0.9) -> History:
+    """A network that gave `known` right answers at a loss of 0.3 before its first step, and `right` epoch by epoch."""
+    history = epochs(after([1.0] * 20, rate=0.01), train_accuracy=right, train_loss=[loss] * len(right))
+    history.known = {"train_accuracy": known, "train_loss": 0.3, "epoch": -1, "step": 0}
+    return history
+
+
+def test_a_fine_tuning_that_tears_up_what_the_network_knew() -> None:
+    found = said(judge_epochs, tuned([0.9, 0.44, 0.1], 0.91))["diverging"]
+    assert found.severity == "fault" and found.evidence["limit"] == pytest.approx(0.45)
+    assert (
+        "90.0% were right before the first step, and 44.0% at most" in found.message and "rate (0.01)" in found.message
+    )
+
+
+@pytest.mark.parametrize(
+    "healthy",
+    [
+        tuned([0.9, 0.1], 5.0),  # one epoch may come back
+        tuned([0.1, 0.46], 5.0),
+        tuned([0.1, 0.1], 0.89),  # the loss is what is trained
+        tuned([0.1, 0.1], 5.0, known=0.49),  # there was little to lose
+        epochs(after([1.0] * 20), train_accuracy=[0.9, 0.1, 0.1], train_loss=[0.3, 5.0, 5.0]),  # told of nothing before
+    ],
+)
+def test_nothing_is_torn_up(healthy: History) -> None:
+    assert "diverging" not in said(judge_epochs, healthy)

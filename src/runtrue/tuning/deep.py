@@ -108,12 +108,17 @@ class Plan:
             seed=self.settings.seed, drop_last=True,
         )  # fmt: skip
 
+    def groups(self, lr: float) -> list[dict[str, Any]]:
+        """For the optimizer, each part at its rate."""
+        settings = self.settings
+        return groups(
+            self.start.model, lr, self.start.fresh, kept=settings.kept, front=settings.front,
+            weight_decay=settings.weight_decay,
+        )  # fmt: skip
+
     def course(self, lr: float) -> Course:
         model, settings = self.start.model, self.settings
-        found = groups(
-            model, lr, self.start.fresh, kept=settings.kept, front=settings.front, weight_decay=settings.weight_decay
-        )
-        optimizer, steps = AdamW(found), len(self.loader())
+        optimizer, steps = AdamW(self.groups(lr)), len(self.loader())
         schedule = schedules.scheduler(
             optimizer, "cosine", epochs=settings.epochs, steps_per_epoch=steps, per="step",
             warmup=min(WARMUP, settings.epochs / 4),

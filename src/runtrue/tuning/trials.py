@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
+from torch import Tensor
+from torch.optim import AdamW
+
 from runtrue.keeping import seed_all
 from runtrue.tuning.deep import STRIDE, Plan
 from runtrue.tuning.head import batches
@@ -14,14 +17,15 @@ RATES = (1e-3, 3e-4, 1e-4)
 """Of what is new, for AdamW; what was kept gets a tenth of it at the most."""
 STEPS = 5
 WORSE = 1.05
-"""Times the loss before, on the images to validate with: a rate after whose steps it is higher than that tears up what the
-network knows, and the next lower one is tried. (The images to train with tell nothing: the head before was solved for them, and
-any step away from there is a step up.)"""
+"""Times the loss on the images to validate with, after as many steps at rate 0: a rate that ends higher tears up what the network
+knows, and the next lower one is tried. (At rate 0 statistics that follow their batches move all the same, which on few images
+costs more than any of these rates: 0.469 instead of 0.421 on photographs of the bench. The images to train with tell nothing:
+the head was solved for them, and any step away from there is a step up.)"""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """loss: before any step; after: at each rate that was tried; lr: the one that is taken."""
+    """loss: at rate 0; after: at each rate that was tried; lr: the one that is taken."""
 
     lr: float
     loss: float
@@ -31,27 +35,32 @@ class Trials:
         if not self.after:
             return f"{self.lr:g}, as you said"
         tried = ", ".join(f"{rate:g}: {loss:.3g}" for rate, loss in self.after.items())
-        return f"{self.lr:g}, by trials of {STEPS} steps (validation loss {self.loss:.3g} before; {tried})"
+        return f"{self.lr:g}, by trials of {STEPS} steps (validation loss at rate 0: {self.loss:.3g}; {tried})"
 
 
 def found_rate(plan: Plan) -> Trials:
     """The highest of RATES whose first steps do not harm. The model is as before."""
     kept = copy.deepcopy(plan.start.model.state_dict())
-    before = judged(plan.start.model, batches(plan.images.val, plan.start)).loss
+    still = ended(plan, 0.0, kept)
     after: dict[float, float] = {}
     for rate in RATES:
-        optimizer = plan.course(rate).optimizer
-        plan.start.model.train()
-        for number, (inputs, labels) in zip(range(STEPS), plan.loader()):
-            seed_all((plan.settings.seed * STRIDE + number) % 2**31)
-            loss, _ = plan.loss(inputs, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        after[rate] = judged(plan.start.model, batches(plan.images.val, plan.start)).loss
-        plan.start.model.load_state_dict(kept)
-        if after[rate] <= WORSE * before:
+        after[rate] = ended(plan, rate, kept)
+        if after[rate] <= WORSE * still:
             break
-    for parameter in plan.start.model.parameters():
-        parameter.grad = None
-    return Trials(next((r for r in after if after[r] <= WORSE * before), RATES[-1]), before, after)
+    return Trials(next((r for r in after if after[r] <= WORSE * still), RATES[-1]), still, after)
+
+
+def ended(plan: Plan, rate: float, kept: dict[str, Tensor]) -> float:
+    """Validation loss after the first steps at this rate. The model has the weights `kept` before and after."""
+    model, optimizer = plan.start.model, AdamW(plan.groups(rate))
+    model.train()
+    for number, (inputs, labels) in zip(range(STEPS), plan.loader()):
+        seed_all((plan.settings.seed * STRIDE + number) % 2**31)
+        loss, _ = plan.loss(inputs, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    found = judged(model, batches(plan.images.val, plan.start)).loss
+    model.load_state_dict(kept)
+    return found

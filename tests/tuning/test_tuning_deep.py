@@ -1,0 +1,41 @@
+"""The running mean of the weights, which is what mode "deep" judges and keeps."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from runtrue.tuning.deep import averaged
+
+
+class Masked(nn.Module):
+    """A weight, a mask with -inf in it, and places in a table: what networks hold beside weights."""
+
+    mask: torch.Tensor
+    places: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+        self.register_buffer("places", torch.arange(50))
+
+
+def test_the_mean_follows_the_weights_and_leaves_the_rest() -> None:
+    net = Masked()
+    mean = averaged(net, 4)
+    for _ in range(3):
+        with torch.no_grad():
+            net.weight.fill_(1.0)
+        mean.update_parameters(net)
+    assert torch.allclose(mean.module.weight, torch.full((2,), 1 - 0.75**3))
+    assert torch.equal(mean.module.mask, net.mask) and torch.equal(mean.module.places, torch.arange(50))
+    assert net.weight.tolist() == [1.0, 1.0]
+
+
+def test_what_does_not_move_is_to_the_bit_what_it_was() -> None:
+    net = nn.Linear(30, 30)
+    mean, before = averaged(net, 30), net.weight.detach().clone()
+    for _ in range(20):
+        mean.update_parameters(net)
+    assert torch.equal(mean.module.weight, before)
