@@ -24,7 +24,7 @@ from runtrue.finetune.dry import SurgeryError
 from runtrue.training.errors import UntrainableError
 from runtrue.training.folder import RunFolder
 from runtrue.training.predict import predict
-from runtrue.tuning import deep, network, trials
+from runtrue.tuning import network, trials
 from runtrue.tuning.folder import Place
 from runtrue.tuning.settings import ConfigError, Settings
 from runtrue.watch import record_of

@@ -10,7 +10,7 @@ order of the channels cannot be seen that way (BGR: 0.25).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -97,12 +97,13 @@ def first_norm(model: nn.Module, images: Tensor) -> tuple[str, _BatchNorm] | Non
     """The batch normalization that is reached first, with its name."""
     norms = {m: n for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_var is not None}
     reached: list[_BatchNorm] = []
-    handles = [norm.register_forward_pre_hook(lambda norm, _: reached.append(norm)) for norm in norms]
-    try:
-        _passed(model, images[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def there(norm: nn.Module, _: object) -> None:
+        assert isinstance(norm, _BatchNorm)
+        reached.append(norm)
+        raise _ReachedError
+
+    _until(model, images[:1], norms, there)
     return (norms[reached[0]], reached[0]) if reached else None
 
 
@@ -114,13 +115,7 @@ def _distance(model: nn.Module, norm: _BatchNorm, images: Tensor) -> float:
         caught.append(inputs[0])
         raise _ReachedError
 
-    handle = norm.register_forward_pre_hook(there)
-    try:
-        _passed(model, images)
-    except _ReachedError:
-        pass
-    finally:
-        handle.remove()
+    _until(model, images, [norm], there)
     return float(ratios(norm, caught[0]).abs().mean())
 
 
@@ -156,6 +151,18 @@ def spreads(model: nn.Module, images: Tensor) -> dict[str, float]:
 
 class _ReachedError(Exception):
     """What a pass was made for is seen."""
+
+
+def _until(model: nn.Module, images: Tensor, norms: Iterable[_BatchNorm], there: Callable[..., None]) -> None:
+    """A pass that ends where `there`, called in front of these normalizations, raises _ReachedError."""
+    handles = [norm.register_forward_pre_hook(there) for norm in norms]
+    try:
+        _passed(model, images)
+    except _ReachedError:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _passed(model: nn.Module, images: Tensor) -> None:
