@@ -32,6 +32,7 @@ EXPERIMENTS: dict[str, str] = {
     "momentum": "SGD falls at a small rate, but slowly; momentum is faster, and Nesterov momentum converges better still.",
     "decay": "A learning rate that decays, by steps, exponentially or as 1/t, ends lower than one that stays where it is.",
     "depth": "Plain networks get worse with depth, residual ones do not: a bridge carries the signal that comes back.",
+    "finetune": "On a trained network few images suffice; low rates in front and higher ones behind beat a new head alone.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""
 
