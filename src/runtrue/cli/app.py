@@ -6,7 +6,7 @@ import io
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -136,7 +136,7 @@ def lab(
     """
     from runtrue.cli import laboratory
 
-    given: dict[str, Any] = {
+    given: dict[str, object] = {
         "seeds": seeds,
         "data": data,
         "net": net,

@@ -1,4 +1,4 @@
-"""The experiment `finetune`: a network that was trained on other classes, adapted in three ways, beside one from scratch (N1.1).
+"""The experiment `finetune`: a network that was trained on other classes, adapted in several ways, beside one from scratch (N1.1).
 
 By default the donor is a ResNet-8 trained on six classes of Fashion-MNIST, and the classes to be learned are the other four, from
 5, 20 and 50 images each. With `data`, a folder of class folders, the donor is a network of a zoo with its own weights.
@@ -6,180 +6,162 @@ By default the donor is a ResNet-8 trained on six classes of Fashion-MNIST, and 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor, nn
 
-from runtrue.finetune.features import features
-from runtrue.finetune.rates import groups
-from runtrue.finetune.still import standing_still
 from runtrue.lab import EXPERIMENTS
 from runtrue.lab.experiment import Experiment, Row
-from runtrue.lab.finetune_ground import Ground, ground_of
-from runtrue.lab.finetune_judge import DEEP, HEAD, ONE_RATE, SCRATCH, judge
-from runtrue.lab.runs import Examples, evaluate, seed_by_seed
+from runtrue.lab.finetune_ground import Ground, of_fashion, of_folder
+from runtrue.lab.finetune_judge import DEEP, HEAD, ONE_HIGH, ONE_LOW, SCRATCH, at, curve_name, judge
+from runtrue.lab.finetune_train import trained
+from runtrue.lab.runs import seed_by_seed
 
 if TYPE_CHECKING:
     from runtrue.report.blocks import Block
 
+FASHION = "fashion-mnist"
 IMAGES = (5, 20, 50)
 """Of each class."""
-WAYS = (SCRATCH, HEAD, DEEP, ONE_RATE)
-RATE = 0.05
-"""Of what is new, by SGD with momentum 0.9 and a cosine to 0; of everything, from scratch and with one rate for all."""
-KEPT, FRONT = 0.1, 0.1
-"""Mode 2: rate of the last kept layer as a share of that, and of the first layer as a share of that of the last kept one."""
-BATCH = 32
-EVERY = 10  # steps from one look at the validation images to the next
-LIMITS = {"steps": (20, 5000), "seeds": (1, 100), "seed": (0, 2**31 - 200)}
+WAYS = (SCRATCH, HEAD, DEEP, ONE_HIGH, ONE_LOW)
+STEPS, STEPS_OF_FOLDER = 120, 40
+"""A step of a network of a zoo takes some thirty times as long, and weights of ImageNet need few."""
+Runs = Mapping[tuple[int, str], Sequence[Sequence[Row]]]
+"""By images a class and way, the rows of each seed."""
+LIMITS = {"steps": (20, 5000), "seeds": (1, 100), "seed": (0, 2**31 - 200), "side": (32, 1024)}
 
 
 def run(
     *,
     seeds: int = 3,
     seed: int = 0,
-    steps: int = 120,
+    steps: int | None = None,
     images: Sequence[int] = IMAGES,
-    data: str = "fashion-mnist",
+    data: str = FASHION,
     net: str | None = None,
     weights: str | None = None,
-    side: int = 112,
+    side: int = 96,
 ) -> Experiment:
-    """Train in four ways at every number of images a class, and judge the claims.
+    """Train in five ways at every number of images a class, and judge the claims.
 
-    data: "fashion-mnist", or a folder of class folders; net, weights: then the donor, a name of a zoo ("mobilenet_v2" by default)
-    and a file where its weights are not on the machine; side: pixels of the pictures. Each seed, from `seed` on, draws other
-    images to train with, other new weights and other batches. Raises ValueError for a setting out of its limits, DataError,
-    ZooError and WeightsError for data and networks that are not there.
+    steps: 120, or 40 with a folder. data: "fashion-mnist", or a folder of class folders (or "csv:PATH"); net, weights: then the
+    donor, a name of a zoo ("mobilenet_v2" by default) and a file where its weights are not on the machine; side: pixels of the
+    pictures. Each seed, from `seed` on, draws other images to train with, other new weights and other batches, and divides a
+    folder anew. A class with fewer images gives all it has, and a number that no class has is left out: the settings say so.
+
+    Raises ValueError for a setting out of its limits or if no class has so many images, DataError, ZooError and WeightsError for
+    data and networks that are not there, SurgeryError for a network that cannot be trained that way.
     """
-    settings: dict[str, Any] = {"data": data, "seeds": seeds, "seed": seed, "steps": steps, "images": list(images)}
-    validate(settings)
-    ground = ground_of(data, net, weights, side, range(seed, seed + seeds))
-    kinds = [(count, way) for count in images for way in WAYS]
-    found = seed_by_seed(partial(trained, ground, steps), kinds, range(seed, seed + seeds))
-    ends, curves = [], []
-    for (count, way), runs in found.items():
-        ends.append(end_of(count, way, runs))
-        curves += course_of(count, way, runs)
-    reached(ends, curves)
-    series = {"ends": ends, "curves": curves}
+    if steps is None:
+        steps = STEPS if data == FASHION else STEPS_OF_FOLDER
+    settings: dict[str, Any] = {"seeds": seeds, "seed": seed, "steps": steps, "images": list(images), "data": data}
+    validate(settings | {"side": side})
+    numbers = range(seed, seed + seeds)
+    ground = ground_of(data, net, weights, side, numbers, max(images))
+    counts = possible(images, ground.sizes())
+    found = seed_by_seed(partial(trained, ground, steps), [(count, way) for count in counts for way in WAYS], numbers)
+    series = {"ends": ends_of(found)}
     return Experiment(
         experiment="finetune",
         title="Fine-tuning: stand on a trained network",
         claim=EXPERIMENTS["finetune"],
         judgements=judge(series),
-        settings={**settings, "donor": ground.donor, "optimizer": f"SGD, momentum 0.9, {RATE:g}", "torch": torch.__version__},
+        settings=settings | {"images": counts} | told(ground, images, counts) | {"torch": torch.__version__},
         series=series,
+        curves=curves_of(found),
         draw=blocks,
-    )  # fmt: skip
+    )
 
 
 def validate(settings: Mapping[str, Any]) -> None:
+    """Raises ValueError that says which setting is wrong, and its limits."""
     for name, (low, high) in LIMITS.items():
         value = settings[name]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
     images = settings["images"]
-    if not images or any(isinstance(n, bool) or not isinstance(n, int) or n < 2 for n in images):
-        raise ValueError(f"images must be whole numbers from 2 up, images of each class; got {images!r}")
+    if not images or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in images):
+        raise ValueError(f"images must be whole numbers from 1 up, images of each class; got {images!r}")
+    if len(set(images)) < len(images):
+        raise ValueError(f"images must be different numbers, got {images!r}")
 
 
-def trained(ground: Ground, steps: int, kind: tuple[int, str], seed: int) -> list[Row]:
-    """One run: rows of "step", "seconds" (of this process, without the looks) and "accuracy" on the validation images."""
-    count, way = kind
-    train = some_of(ground.train, count, seed)
-    model, head, fresh = ground.start(seed, trained=way != SCRATCH)
-    if way == HEAD:
-        with standing_still(model, fresh):
-            began = time.process_time()
-            kept = features(model, head, parts(train))
-            spent = time.process_time() - began
-            val = features(model, head, parts(ground.val))
-        part = model.get_submodule(head)
-        return fitted(part, [{"params": list(part.parameters()), "lr": RATE}], (kept.inputs, kept.labels),
-                      (val.inputs, val.labels), steps, seed, spent)  # fmt: skip
-    found = (
-        groups(model, RATE, fresh, kept=KEPT, front=FRONT)
-        if way == DEEP
-        else [{"params": list(model.parameters()), "lr": RATE}]
-    )
-    return fitted(model, found, train, ground.val, steps, seed)
+def ground_of(
+    data: str, net: str | None, weights: str | None, side: int, seeds: Sequence[int], most: int
+) -> Ground:  # fmt: skip
+    if data != FASHION:
+        return of_folder(data, net, weights, side, seeds, most)
+    if net is not None or weights is not None:
+        raise ValueError(
+            f"{'net' if net is not None else 'weights'} goes with pictures of yours: name a folder of class folders as data "
+            "(--data FOLDER)"
+        )
+    return of_fashion(seeds)
 
 
-def fitted(
-    net: nn.Module, found: list[dict[str, Any]], train: Examples, val: Examples, steps: int, seed: int, spent: float = 0.0
-) -> list[Row]:  # fmt: skip
-    optimizer = torch.optim.SGD(found, lr=RATE, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    draw = Generator().manual_seed(seed)
-    order = torch.empty(0, dtype=torch.int64)
-    rows: list[Row] = []
-    batch = min(BATCH, len(train[1]))
-    for step in range(1, steps + 1):
-        began = time.process_time()
-        if len(order) < batch:
-            order = torch.randperm(len(train[1]), generator=draw)
-        places, order = order[:batch], order[batch:]
-        net.train()
-        loss = F.cross_entropy(net(train[0][places]), train[1][places])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        spent += time.process_time() - began
-        if step % EVERY == 0 or step == steps:
-            rows.append({"step": step, "seconds": spent, "accuracy": evaluate(net, val)[1]})
-    return rows
+def possible(images: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Those of the numbers, in order, that at least one class has. Raises ValueError if there is none."""
+    counts = sorted(n for n in images if n <= max(sizes))
+    if not counts:
+        raise ValueError(
+            f"images: no class has {min(images)} to train with, the largest has {max(sizes)}: add images, or ask for fewer"
+        )
+    return counts
 
 
-def some_of(examples: Examples, count: int, seed: int) -> Examples:
-    """So many of each class, other ones for each seed; all of a class that has fewer."""
-    draw = Generator().manual_seed(seed)
-    places = []
-    for label in examples[1].unique():
-        own = (examples[1] == label).nonzero()[:, 0]
-        places.append(own[torch.randperm(len(own), generator=draw)[:count]])
-    chosen = torch.cat(places)
-    return examples[0][chosen], examples[1][chosen]
+def told(ground: Ground, images: Sequence[int], counts: Sequence[int]) -> dict[str, Any]:
+    """Settings that say what there was to train with, and what there was too little of."""
+    sizes = dict(zip(ground.classes, ground.sizes(), strict=True))
+    few = {n: ", ".join(f"{name} {size}" for name, size in sizes.items() if size < n) for n in counts}
+    said: dict[str, Any] = {"donor": ground.donor, "validation_images": len(next(iter(ground.val.values()))[1])}
+    if any(few.values()):
+        said["classes_with_fewer"] = "; ".join(f"of {n}: {names}" for n, names in few.items() if names)
+    if absent := sorted(set(images) - set(counts)):
+        said["left_out"] = f"{', '.join(map(str, absent))} images, since no class has so many to train with"
+    return said
 
 
-def parts(examples: Examples) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(examples[0].split(BATCH), examples[1].split(BATCH), strict=True))
+# -- what the runs gave
+
+
+def ends_of(found: Runs) -> list[Row]:
+    """A row for each number of images and way."""
+    ends = [end_of(count, way, runs) for (count, way), runs in found.items()]
+    for row in ends:
+        goals = at(ends, row["images"], HEAD)["accuracy_by_seed"]
+        row |= reached(found[row["images"], row["way"]], goals)
+    return ends
 
 
 def end_of(count: int, way: str, runs: Sequence[Sequence[Row]]) -> Row:
     last = [rows[-1]["accuracy"] for rows in runs]
     return {
         "images": count, "way": way, "accuracy": fmean(last), "accuracy_spread": pstdev(last), "accuracy_by_seed": last,
-        "seconds": fmean(rows[-1]["seconds"] for rows in runs),
+        "seconds": fmean(rows[-1]["second"] for rows in runs),
     }  # fmt: skip
 
 
-def course_of(count: int, way: str, runs: Sequence[Sequence[Row]]) -> list[Row]:
-    told = []
-    for at in zip(*runs, strict=True):
-        values = [row["accuracy"] for row in at]
-        told.append(
-            {"images": count, "way": way, "step": at[0]["step"], "seconds": fmean(row["seconds"] for row in at),
-             "accuracy": fmean(values), "accuracy_by_seed": values}
-        )  # fmt: skip
+def reached(runs: Sequence[Sequence[Row]], goals: Sequence[float]) -> Row:
+    """The epoch and the second at which each seed first was as accurate as mode 1 is at its end, and their means; None: never."""
+    told: Row = {}
+    for key in ("epoch", "second"):
+        first = [
+            next((row[key] for row in rows if row["accuracy"] >= goal), None)
+            for rows, goal in zip(runs, goals, strict=True)
+        ]
+        told |= {f"{key}_reached": None if None in first else fmean(first), f"{key}_by_seed": first}
     return told
 
 
-def reached(ends: Sequence[Row], curves: Sequence[Row]) -> None:
-    """Note in each row of `ends` the step and second at which the mean accuracy first was what mode 1 ends with; None: never."""
-    goals = {row["images"]: row["accuracy"] for row in ends if row["way"] == HEAD}
-    for row in ends:
-        own = (c for c in curves if (c["images"], c["way"]) == (row["images"], row["way"]))
-        first = next((c for c in own if c["accuracy"] >= goals[row["images"]]), None)
-        row["step_reached"] = first["step"] if first else None
-        row["second_reached"] = first["seconds"] if first else None
+def curves_of(found: Runs) -> dict[str, list[list[float]]]:
+    return {
+        curve_name(what, *kind): [[row[what] for row in rows] for rows in runs]
+        for kind, runs in found.items()
+        for what in ("epoch", "second", "accuracy")
+    }
 
 
 def blocks(experiment: Experiment) -> list[Block]:

@@ -2,63 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
 
-from runtrue import nets
-from runtrue.datasets import fashion_mnist
+from runtrue import datasets, nets
 from runtrue.finetune.difference import take
+from runtrue.finetune.dry import SurgeryError
 from runtrue.finetune.heads import replace_head
-from runtrue.lab.runs import Examples, fit, seed_by_seed
+from runtrue.lab.runs import Examples, alone, fit, seed_by_seed
 
 OLD, NEW = (0, 1, 2, 5, 8, 9), (3, 4, 6, 7)
 """Of Fashion-MNIST: T-shirt, trouser, pullover, sandal, bag and boot; dress, coat, shirt and sneaker."""
 DEPTH = 8
 DONOR_EPOCHS, DONOR_RATE, DONOR_BATCH = 10, 0.1, 50
+ZOO = "mobilenet_v2"  # where no network is named
+VALIDATION = 300
+"""Pictures of a folder to validate with, at most: more would take longer than the training."""
 State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Ground:
-    """train, val: (N, C, H, W) and labels from 0 on. states: of the donor, by seed (one for all of a zoo). made: builds the
-    network in the donor's own form, without its weights. donor: in words."""
+    """train, val: by seed, inputs (N, C, H, W) and labels (N,) from 0 on. classes: their names. states: of the donor, by seed.
+    made: builds the network as the donor was, without its weights. donor: in words."""
 
-    train: Examples
-    val: Examples
+    train: Mapping[int, Examples]
+    val: Mapping[int, Examples]
+    classes: Sequence[str]
     states: Mapping[int, State]
-    made: Any
+    made: Callable[[], nn.Module]
     donor: str
 
     def start(self, seed: int, *, trained: bool) -> tuple[nn.Module, str, frozenset[str]]:
-        """The network with a head for the new classes, that head's name, and the names of what starts anew."""
+        """The network with a head for the new classes, that head's name, and the names of the parameters that start anew.
+
+        Draws from torch's own generator, which it seeds.
+        """
         torch.manual_seed(seed)
         model = self.made()
-        name = replace_head(model, int(self.train[1].max()) + 1)[-1]
+        head = replace_head(model, len(self.classes))[-1]
         if not trained:
-            return model, name, frozenset(dict(model.named_parameters()))
-        state = self.states.get(seed) or next(iter(self.states.values()))
-        return model, name, take(model, state).fresh
+            return model, head, frozenset(dict(model.named_parameters()))
+        return model, head, take(model, self.states[seed]).fresh
+
+    def sizes(self) -> list[int]:
+        """Images of each class to train with; of all seeds the fewest."""
+        counts = [torch.bincount(labels, minlength=len(self.classes)) for _, labels in self.train.values()]
+        return [int(n) for n in torch.stack(counts).amin(0)]
 
 
-def ground_of(data: str, net: str | None, weights: str | None, side: int, seeds: Iterable[int]) -> Ground:
-    if data == "fashion-mnist":
-        if net is not None or weights is not None:
-            raise ValueError("net and weights go with data of your own: data=FOLDER")
-        return of_fashion(list(seeds))
-    return of_folder(data, net or "mobilenet_v2", weights, side)
+def some_of(examples: Examples, count: int, seed: int) -> Examples:
+    """So many of each class, other ones for each seed; all of a class that has fewer."""
+    draw = Generator().manual_seed(seed)
+    places = []
+    for label in examples[1].unique():
+        own = (examples[1] == label).nonzero()[:, 0]
+        places.append(own[torch.randperm(len(own), generator=draw)[:count]])
+    chosen = torch.cat(places)
+    return examples[0][chosen], examples[1][chosen]
 
 
-def of_fashion(seeds: list[int]) -> Ground:
-    train, val = fashion_mnist(), fashion_mnist("test")
-    made = partial(nets.resnet, DEPTH, len(OLD), 1)
+# -- Fashion-MNIST, and a network that is trained here
+
+
+def of_fashion(seeds: Sequence[int]) -> Ground:
+    """Images of 14 by 14 pixels: the means of four. For each seed another donor."""
+    train, val = (halved_in_size(datasets.fashion_mnist(split)) for split in ("train", "test"))
     states = seed_by_seed(partial(donor, part(train, OLD), part(val, OLD)), ["donor"], seeds)["donor"]
-    told = f"ResNet-{DEPTH}, {DONOR_EPOCHS} epochs on {len(OLD)} other classes"
-    return Ground(part(train, NEW), part(val, NEW), dict(zip(seeds, states, strict=True)), made, told)
+    return Ground(
+        dict.fromkeys(seeds, part(train, NEW)),
+        dict.fromkeys(seeds, part(val, NEW)),
+        [datasets.CLASSES[label] for label in NEW],
+        dict(zip(seeds, states, strict=True)),
+        partial(nets.resnet, DEPTH, len(OLD), 1),
+        f"ResNet-{DEPTH}, {DONOR_EPOCHS} epochs on {len(OLD)} other classes",
+    )
+
+
+def halved_in_size(examples: Examples) -> Examples:
+    return F.avg_pool2d(examples[0], 2), examples[1]
+
+
+def part(examples: Examples, classes: tuple[int, ...]) -> Examples:
+    """Of these classes alone, numbered from 0 on."""
+    places = torch.isin(examples[1], torch.tensor(classes))
+    return examples[0][places], torch.bucketize(examples[1][places], torch.tensor(classes))
 
 
 def donor(train: Examples, val: Examples, _: str, seed: int) -> State:
@@ -70,31 +104,62 @@ def donor(train: Examples, val: Examples, _: str, seed: int) -> State:
     return net.state_dict()
 
 
-def part(examples: Examples, classes: tuple[int, ...]) -> Examples:
-    """Of these classes alone, numbered from 0 on."""
-    places = torch.isin(examples[1], torch.tensor(classes))
-    labels = examples[1][places]
-    return examples[0][places], torch.bucketize(labels, torch.tensor(classes))
+# -- pictures of the user's, and a network of a zoo
 
 
-def of_folder(data: str, net: str, weights: str | None, side: int) -> Ground:
-    """Of a folder of class folders, and a network of a zoo."""
-    from runtrue import datasets
+def of_folder(
+    data: str, net: str | None, weights: str | None, side: int, seeds: Sequence[int], most: int
+) -> Ground:  # fmt: skip
+    """For each seed another division of the pictures, where they bring none; of each class `most` to train with are kept.
+
+    Raises DataError, ZooError, WeightsError, and SurgeryError for a network that does not train on such pictures.
+    """
     from runtrue.finetune import zoo
 
-    known = zoo.known(net)
-    if weights is None and not known.here:
-        raise zoo.ZooError(known.missing())
-    where = data if data.partition(":")[0] in ("folder", "csv") else f"folder:{data}"
-    images = datasets.load(where, size=known.side if known.fixed else side)
-    made = partial(made_of, net)
-    state = zoo.weights_for(made(), weights if weights is not None else str(known.file))
-    mean, std = (torch.tensor(v)[:, None, None] for v in (known.mean, known.std))
-    both = [((s.images.float() / 255 - mean) / std, s.labels) for s in (images.train, images.val)]
-    return Ground(both[0], both[1], {-1: state}, made, f"{known.library}:{known.name}, its own weights")
+    with alone():
+        model, known, _ = zoo.build(net or ZOO, weights=weights or True)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (known.mean, known.std))
+    train, val, names = {}, {}, ()
+    for seed in seeds:
+        images = datasets.load(place(data), size=known.side if known.fixed else side, seed=seed)
+        names = images.classes
+        some = torch.randperm(len(images.val), generator=Generator().manual_seed(seed))[:VALIDATION]
+        for into, (pixels, labels) in (
+            (train, some_of((images.train.images, images.train.labels), most, seed)),
+            (val, (images.val.images[some], images.val.labels[some])),
+        ):
+            into[seed] = (pixels.float() / 255 - mean) / std, labels
+    donated = "weights of yours" if weights else "its own weights"
+    made = partial(untrained, net or ZOO)
+    ground = Ground(
+        train, val, names, dict.fromkeys(seeds, model.state_dict()), made, f"{known.library}:{known.name}, {donated}"
+    )
+    prove(ground, seeds[0])
+    return ground
 
 
-def made_of(net: str) -> nn.Module:
+def untrained(net: str) -> nn.Module:
     from runtrue.finetune import zoo
 
     return zoo.build(net, weights=False)[0]
+
+
+def place(data: str) -> str:
+    """`folder:PATH` or `csv:PATH`."""
+    if data.partition(":")[0] in ("folder", "csv"):
+        return data
+    return f"csv:{data}" if Path(data).expanduser().is_file() else f"folder:{data}"
+
+
+def prove(ground: Ground, seed: int) -> None:
+    """Raises SurgeryError if the network cannot be trained as it is: no answer, or one that is no number a class."""
+    pixels, labels = (tensor[:2] for tensor in ground.train[seed])
+    with alone():
+        model, _, _ = ground.start(seed, trained=False)
+        try:
+            F.cross_entropy(model.train()(pixels), labels)
+        except Exception as error:
+            shape = " × ".join(map(str, pixels.shape[1:]))
+            raise SurgeryError(
+                f"{ground.donor.partition(',')[0]} cannot be trained on pictures of {shape}: {' '.join(str(error).split())[:200]}"
+            ) from error

@@ -1,99 +1,122 @@
 """What the runs say about N1.1: the judging half of `finetune`. Pure: rows in, judgements out.
 
-No limit is drawn: of two ways the one is better whose mean accuracy is higher by more than both spread over the seeds.
+The ways are compared seed by seed, since those of one seed have the same images. One seed alone says nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from runtrue.lab.experiment import Judgement, Row, Series
+from runtrue.lab.momentum_judge import clearly_lower
 
-SCRATCH, HEAD, DEEP, ONE_RATE = "from scratch", "mode 1", "mode 2", "one rate"
+SCRATCH, HEAD, DEEP = "from scratch", "mode 1", "mode 2"
+ONE_HIGH, ONE_LOW = "one high rate", "one low rate"
 
 
 def judge(series: Series) -> tuple[Judgement, ...]:
-    """The four parts of the claim."""
+    """The five parts of the claim."""
     ends = series["ends"]
-    return (worth(ends), faster(ends), better(ends), layered(ends))
+    return (
+        worth(ends),
+        faster(ends, "epoch", "N1.1b", "Mode 2 converges in fewer epochs than mode 1"),
+        faster(ends, "second", "N1.1c", "Mode 2 converges in less time of the processor than mode 1"),
+        better(ends),
+        layered(ends),
+    )
 
 
 def worth(ends: Sequence[Row]) -> Judgement:
     counts = counts_of(ends)
-    held = all(above(at(ends, n, way), at(ends, n, SCRATCH)) for n in counts for way in (HEAD, DEEP))
-    gains = [max(at(ends, n, w)["accuracy"] for w in (HEAD, DEEP)) - at(ends, n, SCRATCH)["accuracy"] for n in counts]
+    sure = {way: [n for n in counts if above(at(ends, n, way), at(ends, n, SCRATCH))] for way in (HEAD, DEEP)}
     said = "; ".join(
         f"{n} images a class: {told(at(ends, n, SCRATCH))} from scratch, {told(at(ends, n, HEAD))} in mode 1, "
         f"{told(at(ends, n, DEEP))} in mode 2" for n in counts
     )  # fmt: skip
     return Judgement(
         "N1.1a",
-        "A network that others trained is worth standing on: both modes end better than training from scratch, by more the fewer "
-        "images there are.",
-        held and gains == sorted(gains, reverse=True),
-        f"{said}.",
+        "A network that others trained is worth standing on: both modes end better than training from scratch.",
+        all(found == counts for found in sure.values()),
+        f"{said}. {beyond(f'Better by more than chance is mode 1 {where(sure[HEAD])}, mode 2 {where(sure[DEEP])}', ends)}.",
     )
 
 
-def faster(ends: Sequence[Row]) -> Judgement:
-    """In steps; in seconds of the processor it is told."""
+def faster(ends: Sequence[Row], key: str, code: str, claim: str) -> Judgement:
+    """key: "epoch" or "second", at which mode 1's own end was reached, by seed."""
     counts = counts_of(ends)
-    held, said = True, []
-    for n in counts:
-        head, deep = at(ends, n, HEAD), at(ends, n, DEEP)
-        held &= deep["step_reached"] is not None and deep["step_reached"] < head["step_reached"]
-        said.append(f"{n} images: {arrives(deep)}, mode 1 {arrives(head)}")
+    sure = [n for n in counts if sooner(at(ends, n, DEEP), at(ends, n, HEAD), key)]
+    said = "; ".join(
+        f"{n} images a class: mode 2 {arrivals(at(ends, n, DEEP), key)}, mode 1 {arrivals(at(ends, n, HEAD), key)}"
+        for n in counts
+    )
     return Judgement(
-        "N1.1b",
-        "Mode 2 converges faster than mode 1: it reaches the accuracy that mode 1 ends with in fewer steps.",
-        held,
-        f"mode 2 gets there {'; '.join(said)} (mode 1 has computed its features once).",
+        code,
+        f"{claim}: it comes to the accuracy that mode 1 ends with, in every seed.",
+        sure == counts,
+        f"{said} (each seed). {beyond(f'Sooner in every seed {where(sure)}', ends)}.",
     )
 
 
 def better(ends: Sequence[Row]) -> Judgement:
     counts = counts_of(ends)
-    pairs = [(at(ends, n, DEEP), at(ends, n, HEAD)) for n in counts]
-    said = ", ".join(f"{n}: {100 * (d['accuracy'] - h['accuracy']):+.1f}" for n, (d, h) in zip(counts, pairs))
+    sure = [n for n in counts if above(at(ends, n, DEEP), at(ends, n, HEAD))]
+    said = "; ".join(f"{n} images a class: {gains(at(ends, n, DEEP), at(ends, n, HEAD))}" for n in counts)
     return Judgement(
-        "N1.1c",
-        "Mode 2 ends better than mode 1, at every number of images.",
-        all(above(deep, head) for deep, head in pairs),
-        f"percentage points of mode 2 over mode 1 by images a class: {said}; {surely(counts, pairs)}.",
+        "N1.1d",
+        "Mode 2 ends better than mode 1.",
+        sure == counts,
+        f"percentage points of mode 2 over mode 1, seed by seed: {said}. "
+        f"{beyond(f'Better by more than chance {where(sure)}', ends)}.",
     )
 
 
 def layered(ends: Sequence[Row]) -> Judgement:
     counts = counts_of(ends)
-    pairs = [(at(ends, n, DEEP), at(ends, n, ONE_RATE)) for n in counts]
-    said = ", ".join(
-        f"{n}: {told(deep)} against {told(one)}" for n, (deep, one) in zip(counts, pairs)
+    sure = [n for n in counts if all(above(at(ends, n, DEEP), at(ends, n, one)) for one in (ONE_HIGH, ONE_LOW))]
+    said = "; ".join(
+        f"{n} images a class: {told(at(ends, n, DEEP))}, with one rate for all {told(at(ends, n, ONE_HIGH))} (that of what is "
+        f"new) and {told(at(ends, n, ONE_LOW))} (that of the last kept layer)" for n in counts
     )  # fmt: skip
     return Judgement(
-        "N1.1d",
-        "It takes low rates in front and higher ones behind: with one rate for all layers the same network ends worse.",
-        all(above(deep, one) for deep, one in pairs),
-        f"by images a class, {said}; {surely(counts, pairs)}.",
-    )
-
-
-def surely(counts: Sequence[int], pairs: Sequence[tuple[Row, Row]]) -> str:
-    sure = [str(n) for n, (one, other) in zip(counts, pairs) if above(one, other)]
-    return (
-        f"by more than the spread of the seeds at {', '.join(sure)}"
-        if sure
-        else "nowhere by more than the spread of the seeds"
+        "N1.1e",
+        "It takes low rates in front and higher ones behind: with one rate for all layers, high or low, the network ends worse.",
+        sure == counts,
+        f"{said}. {beyond(f'Better than both by more than chance {where(sure)}', ends)}.",
     )
 
 
 def above(one: Row, other: Row) -> bool:
-    return bool(one["accuracy"] - other["accuracy"] > one["accuracy_spread"] + other["accuracy_spread"])
+    """True if every seed says so, and their mean difference is three standard errors off 0."""
+    return clearly_lower(other["accuracy_by_seed"], one["accuracy_by_seed"])
 
 
-def arrives(row: Row) -> str:
-    if row["step_reached"] is None:
+def sooner(one: Row, other: Row, key: str) -> bool:
+    pairs = list(zip(one[f"{key}_by_seed"], other[f"{key}_by_seed"], strict=True))
+    return len(pairs) > 1 and all(a is not None and b is not None and a < b for a, b in pairs)
+
+
+def gains(one: Row, other: Row) -> str:
+    pairs = zip(one["accuracy_by_seed"], other["accuracy_by_seed"], strict=True)
+    points = [100 * (a - b) for a, b in pairs]
+    return f"{fmean(points):+.1f} ({', '.join(f'{each:+.1f}' for each in points)})"
+
+
+def arrivals(row: Row, key: str) -> str:
+    """`after 2, 3 and never epochs`."""
+    each = ["never" if value is None else f"{value:.2g}" for value in row[f"{key}_by_seed"]]
+    if set(each) == {"never"}:
         return "never"
-    return f"after {row['step_reached']} steps and {row['second_reached']:.1f} s"
+    return f"after {', '.join(each)} {'epochs' if key == 'epoch' else 's'}"
+
+
+def where(counts: Sequence[int]) -> str:
+    return f"at {', '.join(map(str, counts))}" if counts else "nowhere"
+
+
+def beyond(words: str, ends: Sequence[Row]) -> str:
+    """What is said of chance; of a single seed, that it tells nothing of it."""
+    return words if len(ends[0]["accuracy_by_seed"]) > 1 else "One seed alone cannot tell that from chance"
 
 
 def counts_of(ends: Sequence[Row]) -> list[int]:
@@ -102,6 +125,11 @@ def counts_of(ends: Sequence[Row]) -> list[int]:
 
 def at(ends: Sequence[Row], images: int, way: str) -> Row:
     return next(row for row in ends if (row["images"], row["way"]) == (images, way))
+
+
+def curve_name(what: str, images: int, way: str) -> str:
+    """Under which the experiment keeps the curves of all seeds; what: "epoch", "second" or "accuracy", a number a look each."""
+    return f"{what} of {way}, {images} images a class"
 
 
 def told(row: Row) -> str:
