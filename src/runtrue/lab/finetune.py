@@ -1,4 +1,4 @@
-"""The experiment `finetune`: a network that was trained on other classes, adapted in several ways, beside one from scratch (N1.1).
+"""The experiment `finetune`: a network that was trained on other classes, adapted in four ways, beside one from scratch (N1.1).
 
 By default the donor is a ResNet-8 trained on six classes of Fashion-MNIST, and the classes to be learned are the other four, from
 5, 20 and 50 images each. With `data`, a folder of class folders, the donor is a network of a zoo with its own weights.
@@ -27,7 +27,7 @@ FASHION = "fashion-mnist"
 IMAGES = (5, 20, 50)
 """Of each class."""
 WAYS = (SCRATCH, HEAD, DEEP, ONE_HIGH, ONE_LOW)
-STEPS, STEPS_OF_FOLDER = 120, 40
+STEPS, STEPS_OF_FOLDER = 120, 30
 """A step of a network of a zoo takes some thirty times as long, and weights of ImageNet need few."""
 Runs = Mapping[tuple[int, str], Sequence[Sequence[Row]]]
 """By images a class and way, the rows of each seed."""
@@ -47,7 +47,7 @@ def run(
 ) -> Experiment:
     """Train in five ways at every number of images a class, and judge the claims.
 
-    steps: 120, or 40 with a folder. data: "fashion-mnist", or a folder of class folders (or "csv:PATH"); net, weights: then the
+    steps: 120, or 30 with a folder. data: "fashion-mnist", or a folder of class folders (or "csv:PATH"); net, weights: then the
     donor, a name of a zoo ("mobilenet_v2" by default) and a file where its weights are not on the machine; side: pixels of the
     pictures. Each seed, from `seed` on, draws other images to train with, other new weights and other batches, and divides a
     folder anew. A class with fewer images gives all it has, and a number that no class has is left out: the settings say so.
@@ -148,11 +148,10 @@ def reached(runs: Sequence[Sequence[Row]], goals: Sequence[float]) -> Row:
     """The epoch and the second at which each seed first was as accurate as mode 1 is at its end, and their means; None: never."""
     told: Row = {}
     for key in ("epoch", "second"):
-        first = [
-            next((row[key] for row in rows if row["accuracy"] >= goal), None)
-            for rows, goal in zip(runs, goals, strict=True)
-        ]
-        told |= {f"{key}_reached": None if None in first else fmean(first), f"{key}_by_seed": first}
+        pairs = zip(runs, goals, strict=True)
+        first = [next((row[key] for row in rows if row["accuracy"] >= goal), None) for rows, goal in pairs]
+        there = [value for value in first if value is not None]
+        told |= {f"{key}_reached": fmean(there) if len(there) == len(first) else None, f"{key}_by_seed": first}
     return told
 
 

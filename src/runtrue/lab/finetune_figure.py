@@ -11,7 +11,7 @@ from runtrue.lab.finetune_judge import DEEP, HEAD, ONE_HIGH, ONE_LOW, SCRATCH, c
 from runtrue.lab.page import part_section
 from runtrue.report.blocks import Block, Chart, Section
 from runtrue.report.numbers import count
-from runtrue.report.theme import BLUE, ORANGE, Spec
+from runtrue.report.theme import BLUE, ORANGE
 
 HEADS = {
     "N1.1a": "Worth standing on",

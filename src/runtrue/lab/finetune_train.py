@@ -18,11 +18,9 @@ from runtrue.lab.finetune_ground import Ground, some_of
 from runtrue.lab.finetune_judge import DEEP, HEAD, ONE_HIGH, ONE_LOW, SCRATCH
 from runtrue.lab.runs import Examples, evaluate
 
-RATE, KEPT, FRONT = 0.1, 0.3, 0.3
-"""Mode 2: rate of what is new, of the last kept layer as a share of that, of the first layer as a share of that of the last kept
+KEPT, FRONT = 0.3, 0.3
+"""Mode 2: rate of the last kept layer as a share of that of what is new, of the first layer as a share of that of the last kept
 one."""
-RATES = {SCRATCH: 0.1, HEAD: 0.2, ONE_HIGH: RATE, ONE_LOW: RATE * KEPT}
-"""Of all that moves, by the way."""
 MOMENTUM = 0.9
 BATCH = 32
 LOOKS = 12
@@ -34,14 +32,17 @@ def trained(ground: Ground, steps: int, kind: tuple[int, str], seed: int) -> lis
     count, way = kind
     train, val = some_of(ground.train[seed], count, seed), ground.val[seed]
     model, head, fresh = ground.start(seed, trained=way != SCRATCH)
+    rates = ground.rates
     if way == HEAD:
-        return head_alone(model, head, fresh, train, val, steps, seed)
-    found = groups(model, RATE, fresh, kept=KEPT, front=FRONT) if way == DEEP else [all_of(model, RATES[way])]
+        return head_alone(model, head, fresh, train, val, steps, seed, rates.head)
+    single = {SCRATCH: rates.scratch, ONE_HIGH: rates.new, ONE_LOW: KEPT * rates.new}
+    found = groups(model, rates.new, fresh, kept=KEPT, front=FRONT) if way == DEEP else [all_of(model, single[way])]
     return fitted(model, found, train, val, steps, seed)
 
 
 def head_alone(
-    model: nn.Module, head: str, fresh: frozenset[str], train: Examples, val: Examples, steps: int, seed: int
+    model: nn.Module, head: str, fresh: frozenset[str], train: Examples, val: Examples, steps: int, seed: int,
+    rate: float,
 ) -> list[Row]:  # fmt: skip
     """Mode 1, on features that are computed once: the time for those of the training images counts."""
     with standing_still(model, fresh):
@@ -51,7 +52,7 @@ def head_alone(
         seen = features(model, head, batches(val))
     part = model.get_submodule(head)
     return fitted(
-        part, [all_of(part, RATES[HEAD])], (known.inputs, known.labels), (seen.inputs, seen.labels), steps, seed, spent
+        part, [all_of(part, rate)], (known.inputs, known.labels), (seen.inputs, seen.labels), steps, seed, spent
     )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def fitted(
     net: nn.Module, found: list[dict[str, Any]], train: Examples, val: Examples, steps: int, seed: int, spent: float = 0.0
 ) -> list[Row]:  # fmt: skip
     """By SGD with momentum and a cosine to 0. found: the groups of the optimizer. spent: seconds that were needed before."""
-    optimizer = torch.optim.SGD(found, lr=RATE, momentum=MOMENTUM)
+    optimizer = torch.optim.SGD(found, momentum=MOMENTUM)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     draw, order = Generator().manual_seed(seed), torch.empty(0, dtype=torch.int64)
     batch = min(BATCH, len(train[1]))
