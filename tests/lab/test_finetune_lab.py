@@ -21,7 +21,7 @@ from runtrue.lab.finetune_judge import DEEP, HEAD, ONE_HIGH, ONE_LOW, SCRATCH, c
 from runtrue.lab.finetune_train import trained
 
 CODES = ["N1.1a", "N1.1b", "N1.1c", "N1.1d", "N1.1e"]
-TINY: dict[str, Any] = {"seeds": 2, "steps": 20, "images": (2, 5)}
+TINY: dict[str, Any] = {"seeds": 2, "steps": 20, "images": (2, 4)}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def result(short: None) -> Experiment:
 
 def test_it_says_all_of_it(result: Experiment) -> None:
     assert [part.code for part in result.judgements] == CODES
-    assert [(row["images"], row["way"]) for row in result.series["ends"]] == [(n, way) for n in (2, 5) for way in WAYS]
+    assert [(row["images"], row["way"]) for row in result.series["ends"]] == [(n, way) for n in (2, 4) for way in WAYS]
     assert json.loads(result.to_json())["settings"]["donor"].startswith("ResNet-8")
     for row in result.series["ends"]:
         assert row["seconds"] > 0 and 0 <= row["accuracy"] <= 1 and len(row["accuracy_by_seed"]) == 2
@@ -54,7 +54,7 @@ def test_it_says_all_of_it(result: Experiment) -> None:
 
 
 def test_curves_over_epochs_and_seconds(result: Experiment) -> None:
-    for n, way in [(n, way) for n in (2, 5) for way in WAYS]:
+    for n, way in [(n, way) for n in (2, 4) for way in WAYS]:
         epochs, seconds, accuracies = (
             result.curves[curve_name(what, n, way)] for what in ("epoch", "second", "accuracy")
         )
@@ -64,12 +64,12 @@ def test_curves_over_epochs_and_seconds(result: Experiment) -> None:
         assert [own[-1] for own in accuracies] == end["accuracy_by_seed"]
 
 
-def test_the_same_seeds_give_the_same_numbers(result: Experiment, short: None) -> None:
+def test_a_seed_gives_the_same_numbers_alone_and_in_company(result: Experiment, short: None) -> None:
     state = torch.get_rng_state()
-    again = lab.run("finetune", **TINY | {"images": (2,)})
+    again = lab.run("finetune", **TINY | {"images": (2,), "seeds": 1})
     assert torch.equal(state, torch.get_rng_state())
     for one, other in zip(result.series["ends"], again.series["ends"]):
-        assert one["accuracy_by_seed"] == other["accuracy_by_seed"]
+        assert one["accuracy_by_seed"][:1] == other["accuracy_by_seed"]
 
 
 def test_old_and_new_classes_are_parted(ground: Ground) -> None:

@@ -17,7 +17,7 @@ from runtrue.lab import EXPERIMENTS
 from runtrue.lab.experiment import Experiment, Row
 from runtrue.lab.finetune_ground import Ground, of_fashion, of_folder
 from runtrue.lab.finetune_judge import DEEP, HEAD, ONE_HIGH, ONE_LOW, SCRATCH, at, curve_name, judge
-from runtrue.lab.finetune_train import trained
+from runtrue.lab.finetune_train import FRONT, KEPT, MOMENTUM, trained
 from runtrue.lab.runs import seed_by_seed
 
 if TYPE_CHECKING:
@@ -116,12 +116,25 @@ def told(ground: Ground, images: Sequence[int], counts: Sequence[int]) -> dict[s
     """Settings that say what there was to train with, and what there was too little of."""
     sizes = dict(zip(ground.classes, ground.sizes(), strict=True))
     few = {n: ", ".join(f"{name} {size}" for name, size in sizes.items() if size < n) for n in counts}
-    said: dict[str, Any] = {"donor": ground.donor, "validation_images": len(next(iter(ground.val.values()))[1])}
+    pixels, labels = next(iter(ground.val.values()))
+    said: dict[str, Any] = {
+        "donor": ground.donor, "side": pixels.shape[-1], "validation_images": len(labels), "optimizer": optimizer(ground),
+    }  # fmt: skip
     if any(few.values()):
         said["classes_with_fewer"] = "; ".join(f"of {n}: {names}" for n, names in few.items() if names)
     if absent := sorted(set(images) - set(counts)):
         said["left_out"] = f"{', '.join(map(str, absent))} images, since no class has so many to train with"
     return said
+
+
+def optimizer(ground: Ground) -> str:
+    """The rates of all ways, in words."""
+    rates, last = ground.rates, KEPT * ground.rates.new
+    return (
+        f"SGD, momentum {MOMENTUM:g}, rates that fall by a cosine to 0 from {rates.scratch:g} (from scratch), {rates.head:g} "
+        f"(mode 1), {rates.new:g} for what is new and {last:g} to {last * FRONT:g} for the rest, from back to front (mode 2), "
+        f"{rates.new:g} (one high rate), {last:g} (one low rate)"
+    )
 
 
 # -- what the runs gave

@@ -54,7 +54,7 @@ def faster(ends: Sequence[Row], key: str, code: str, claim: str) -> Judgement:
         code,
         f"{claim}: it comes to the accuracy that mode 1 ends with, in every seed.",
         sure == counts,
-        f"{said} (each seed). {beyond(f'Sooner in every seed {where(sure)}', ends)}.",
+        f"seed by seed, {said}. {beyond(f'Sooner in every seed {where(sure)}', ends)}.",
     )
 
 
@@ -103,11 +103,12 @@ def gains(one: Row, other: Row) -> str:
 
 
 def arrivals(row: Row, key: str) -> str:
-    """`after 2, 3 and never epochs`."""
-    each = ["never" if value is None else f"{value:.2g}" for value in row[f"{key}_by_seed"]]
-    if set(each) == {"never"}:
+    """`at epoch 2, 3.1 and never`, `after 0.2, 0.4 and 0.3 s`: one a seed."""
+    *first, last = ["never" if value is None else f"{value:.2g}" for value in row[f"{key}_by_seed"]]
+    if {*first, last} == {"never"}:
         return "never"
-    return f"after {', '.join(each)} {'epochs' if key == 'epoch' else 's'}"
+    each = f"{', '.join(first)} and {last}" if first else last
+    return f"at epoch {each}" if key == "epoch" else f"after {each} s"
 
 
 def where(counts: Sequence[int]) -> str:
