@@ -28,7 +28,8 @@ OPTIONS = {
         "--explain",
     ],
     "lab": [
-        "name", "--format", "--out", "--seeds", "--data", "--net", "--weights", "--depth", "--width", "--full", "--task", "--budget",
+        "name", "--format", "--out", "--seeds", "--data", "--net", "--weights", "--depth", "--width", "--full", "--task",
+        "--budget",
     ],
     "train": [
         "config", "--net", "--data", "--epochs", "--batch-size", "--optimizer", "--lr", "--momentum", "--decay", "--warmup",

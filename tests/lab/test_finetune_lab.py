@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 
 from runtrue import lab
 from runtrue.cli.app import app
+from runtrue.finetune import SurgeryError
 from runtrue.lab import finetune_ground, finetune_train
 from runtrue.lab.experiment import Experiment, Row
 from runtrue.lab.finetune import WAYS, possible, reached
-from runtrue.lab.finetune_ground import NEW, OLD, Ground, of_fashion, some_of
+from runtrue.lab.finetune_ground import NEW, OLD, Ground, of_fashion, prove, some_of
 from runtrue.lab.finetune_judge import DEEP, HEAD, ONE_HIGH, ONE_LOW, SCRATCH, curve_name, judge
 from runtrue.lab.finetune_train import trained
 
@@ -88,6 +90,13 @@ def test_where_each_way_starts(ground: Ground) -> None:
     weights = [name for name, p in anew.named_parameters() if p.dim() > 1]
     assert all_of_it == set(dict(anew.named_parameters()))
     assert not any(torch.equal(anew.get_parameter(n), donor[n]) for n in weights if n != f"{head}.weight")
+
+
+def test_a_network_that_cannot_be_trained_so_is_named(ground: Ground) -> None:
+    prove(ground, 0)
+    large = replace(ground, train={0: (torch.zeros(2, 3, 14, 14), torch.tensor([0, 1]))})
+    with pytest.raises(SurgeryError, match="ResNet-8 cannot be trained on pictures of 3 × 14 × 14: .*channels"):
+        prove(large, 0)
 
 
 def test_images_of_each_class(ground: Ground) -> None:

@@ -41,8 +41,8 @@ def run(name: str, **settings: Any) -> Experiment:
     """Run the experiment `name` and return what it measured, its verdict and its figures.
 
     `settings` are the experiment's own: see the function `run` of `runtrue.lab.<name>`. Raises ValueError for an unknown
-    name or a setting out of its limits, TypeError for a setting that the experiment does not have. The random state of the
-    process is left as it is.
+    name or a setting out of its limits, TypeError for a setting that the experiment does not have, DataError for images of the
+    user's that cannot be used. The random state of the process is left as it is.
     """
     known = settings_of(name)
     if unknown := [setting for setting in settings if setting not in known]:
