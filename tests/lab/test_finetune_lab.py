@@ -95,7 +95,7 @@ def test_where_each_way_starts(ground: Ground) -> None:
 def test_a_network_that_cannot_be_trained_so_is_named(ground: Ground) -> None:
     prove(ground, 0)
     large = replace(ground, train={0: (torch.zeros(2, 3, 14, 14), torch.tensor([0, 1]))})
-    with pytest.raises(SurgeryError, match="ResNet-8 cannot be trained on pictures of 3 × 14 × 14: .*channels"):
+    with pytest.raises(SurgeryError, match=r"ResNet-8 cannot be trained on pictures of 3 × 14 × 14: .*channels"):
         prove(large, 0)
 
 
