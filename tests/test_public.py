@@ -27,7 +27,10 @@ OPTIONS = {
         "target", "--data", "--budget", "--only", "--skip", "--fix", "--format", "--out", "--seed", "--device", "--list",
         "--explain",
     ],
-    "lab": ["name", "--format", "--out", "--seeds", "--data", "--depth", "--width", "--full", "--task", "--budget"],
+    "lab": [
+        "name", "--format", "--out", "--seeds", "--data", "--net", "--weights", "--depth", "--width", "--full", "--task",
+        "--budget",
+    ],
     "train": [
         "config", "--net", "--data", "--epochs", "--batch-size", "--optimizer", "--lr", "--momentum", "--decay", "--warmup",
         "--init", "--norm", "--dropout", "--l1", "--l2", "--max-norm", "--augment", "--size", "--precision", "--devices",

@@ -24,6 +24,7 @@ EXPERIMENTS: dict[str, tuple[int, dict[str, Any]]] = {
     "dropout": (2, {"seeds": 1, "epochs": 3, "width": 16}),
     "overfit": (1, {"seeds": 1, "epochs": 3, "width": 8}),
     "small-regularization": (2, {"seeds": 1, "epochs": 3, "width": 8}),
+    "finetune": (5, {"seeds": 2, "steps": 20, "images": (2, 5)}),
     "gap": (1, {"seeds": 1, "epochs": 3, "width": 8}),
     "own": (2, {"steps": 40}),
 }

@@ -111,7 +111,13 @@ def lab(
     format: Annotated[Format, typer.Option(help="What to print.")] = Format.text,
     out: Out = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds to average over.", show_default=False)] = None,
-    data: Annotated[str | None, typer.Option(help="gaussian or fashion-mnist.", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Option(help="gaussian or fashion-mnist; for finetune a folder, too.", show_default=False)
+    ] = None,
+    net: Annotated[
+        str | None, typer.Option(help="finetune: a network of a zoo, for a folder of yours.", show_default=False)
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="finetune: the file of its weights.", show_default=False)] = None,
     depth: Annotated[int | None, typer.Option(help="Hidden layers.", show_default=False)] = None,
     width: Annotated[int | None, typer.Option(help="Units a layer.", show_default=False)] = None,
     full: Annotated[bool, typer.Option("--full", help="The larger setting of an experiment that has one.")] = False,
@@ -130,7 +136,15 @@ def lab(
     """
     from runtrue.cli import laboratory
 
-    given = {"seeds": seeds, "data": data, "depth": depth, "width": width, "full": full or None}
+    given: dict[str, object] = {
+        "seeds": seeds,
+        "data": data,
+        "net": net,
+        "weights": weights,
+        "depth": depth,
+        "width": width,
+    }
+    given |= {"full": full or None}
     settings = {key: value for key, value in given.items() if value is not None}
     if task is not None:
         raise typer.Exit(laboratory.run_on(task, budget, name, format.value, out, **settings))

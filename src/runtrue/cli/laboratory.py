@@ -28,9 +28,11 @@ def run(name: str | None, format: str, out: Path | None, **settings: Any) -> int
         return 0
     if name == ALL:
         return run_all(format, out, **settings)
+    from runtrue.datasets import DataError
+
     try:
         result = lab.run(name, **settings)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, DataError) as error:
         return fail(str(error))
     return show(name, result, format, out)
 

@@ -32,6 +32,7 @@ EXPERIMENTS: dict[str, str] = {
     "momentum": "SGD falls at a small rate, but slowly; momentum is faster, and Nesterov momentum converges better still.",
     "decay": "A learning rate that decays, by steps, exponentially or as 1/t, ends lower than one that stays where it is.",
     "depth": "Plain networks get worse with depth, residual ones do not: a bridge carries the signal that comes back.",
+    "finetune": "On a trained network few images suffice; low rates in front and higher ones behind beat a new head alone.",
 }
 """Name -> its claim in one line. An experiment is the function `run` of the module `runtrue.lab.<name>`, with _ for -."""
 
@@ -40,8 +41,8 @@ def run(name: str, **settings: Any) -> Experiment:
     """Run the experiment `name` and return what it measured, its verdict and its figures.
 
     `settings` are the experiment's own: see the function `run` of `runtrue.lab.<name>`. Raises ValueError for an unknown
-    name or a setting out of its limits, TypeError for a setting that the experiment does not have. The random state of the
-    process is left as it is.
+    name or a setting out of its limits, TypeError for a setting that the experiment does not have, DataError for images of the
+    user's that cannot be used. The random state of the process is left as it is.
     """
     known = settings_of(name)
     if unknown := [setting for setting in settings if setting not in known]:

@@ -41,6 +41,8 @@ SHORT = {
     "norm_val_fraction": "normed",
     "by_hand": "added",
     "all_right_after": "0 after",
+    "epoch_reached": "at epoch",
+    "second_reached": "at second",
 }
 SHARES = ("fraction", "accuracy", "error", "gap", "agreement")
 """Endings of the names of readings that are shares: they are shown as percentages."""
