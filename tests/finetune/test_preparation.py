@@ -79,7 +79,7 @@ def test_it_waits_for_enough_images_and_leaves_no_trace(trained: nn.Module, imag
 
 def test_the_look_ends_at_the_first_normalization(trained: nn.Module, images: Tensor) -> None:
     reached: list[int] = []
-    handle = trained[2].register_forward_hook(lambda *_: reached.append(1))
+    handle = trained.get_submodule("2").register_forward_hook(lambda *_: reached.append(1))
     measured(trained, (images[:32] - MEAN[0]) / STD[0], MEAN, STD)
     handle.remove()
     assert not reached

@@ -41,8 +41,8 @@ SMALL = Rates(scratch=0.1, head=0.2, new=0.1)
 """Of 4 or 5 tried for each way, about the best for it at 5, 20 and 50 images a class (seeds 10 and 11, which the figures of the
 guide are not made of)."""
 LARGE = Rates(scratch=0.05, head=0.2, new=0.02)
-"""For MobileNetV2, tried on 213 photographs at 20 images a class and 40 steps (seed 10): one value for training from scratch, up to
-five for each other way. At 0.05 for all layers what ImageNet taught is lost."""
+"""For MobileNetV2, tried on 213 photographs at 20 images a class and 40 steps (seed 10): one value for training from scratch, up
+to five for each other way. At 0.05 for all layers what ImageNet taught is lost."""
 
 
 @dataclass(frozen=True)
