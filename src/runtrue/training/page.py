@@ -90,10 +90,11 @@ def run_facts(facts: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def curves(history: Sequence[dict[str, Any]], reading: str) -> Spec:
-    """Training dashed, validation solid, as the paper of the residual networks draws them (N5)."""
+def curves(history: Sequence[dict[str, Any]], reading: str, across: str = "epoch", first: int = 1) -> Spec:
+    """Training dashed, validation solid, as the paper of the residual networks draws them (N5). across: what a row is; first:
+    the number that the row of epoch 0 has on the axis."""
     points = [
-        {"epoch": row["epoch"] + 1, "value": row[f"{key}_{reading}"], "set": name}
+        {"epoch": row["epoch"] + first, "value": row[f"{key}_{reading}"], "set": name}
         for row in history
         for key, (name, _) in SETS.items()
         if math.isfinite(row[f"{key}_{reading}"])
@@ -109,9 +110,9 @@ def curves(history: Sequence[dict[str, Any]], reading: str) -> Spec:
             "x": {
                 "field": "epoch",
                 "type": "quantitative",
-                "title": "epoch",
+                "title": across,
                 "axis": whole,
-                "scale": {"domain": [1, max(2, len(history))], "nice": False},
+                "scale": {"domain": [first, first + max(1, len(history) - 1)], "nice": False},
             },
             "y": {"field": "value", "type": "quantitative", "title": reading, "axis": axis, "scale": {"zero": False}},
             "color": {
@@ -128,7 +129,7 @@ def curves(history: Sequence[dict[str, Any]], reading: str) -> Spec:
                 "scale": {"domain": names, "range": [[5, 4], [1, 0]]},
                 "legend": {"orient": "top"},
             },
-            "tooltip": [{"field": "set"}, {"field": "epoch"}, {"field": "value", "format": ".4~g"}],
+            "tooltip": [{"field": "set"}, {"field": "epoch", "title": across}, {"field": "value", "format": ".4~g"}],
         },
     }
 

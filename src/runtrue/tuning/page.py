@@ -37,6 +37,7 @@ def page(place: Place) -> str:
     return render_page(
         place.run.path.name,
         subtitle=f"{settings.net}, {MODES[settings.mode]}, on {named[0] if named else settings.data}",
+        status="bad" if "torn" in facts else "neutral",
         status_text=f"{found['accuracy']:.1%} of the validation set right",
         status_detail=detail(facts, found),
         blocks=blocks(place, settings, facts, found),
@@ -47,9 +48,13 @@ def detail(facts: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     table = found["confusion"]
     total = sum(map(sum, table))
     wrong = total - sum(table[place][place] for place in range(len(table)))
-    return (
-        f"{wrong} of {total} pictures are taken for something else. {facts.get('stood_still', facts.get('ended', ''))}"
+    told = (
+        str(facts.get("stood_still") or f"it ended {facts['ended']}")
+        if "ended" in facts or "stood_still" in facts
+        else ""
     )
+    lost = "What the network knew was torn up on the way; these are the weights before. " if "torn" in facts else ""
+    return f"{wrong} of {total} pictures are taken for something else. {lost}{told[:1].upper()}{told[1:]}."
 
 
 def blocks(place: Place, settings: Settings, facts: dict[str, Any], found: Mapping[str, Any]) -> list[Block]:
@@ -64,6 +69,7 @@ def blocks(place: Place, settings: Settings, facts: dict[str, Any], found: Mappi
     return [
         numbers,
         *looked_at(place.run),
+        *torn(facts),
         *verdicts,
         parts_section(read(place.parts), facts),
         Section("How it went", [*went(history, settings)], id="curves"),
@@ -87,6 +93,16 @@ def looked_at(folder: RunFolder) -> list[Block]:
     return [Section("Before the training", [Table(["weight", "cause", "what"], rows)], id="check", tone="bad")]
 
 
+def torn(facts: Mapping[str, Any]) -> list[Block]:
+    """What was learned elsewhere and lost here."""
+    why = str(facts.get("torn", ""))
+    return (
+        [Section("What the network knew was lost", [Prose(f"{why[:1].upper()}{why[1:]}.")], id="torn", tone="bad")]
+        if why
+        else []
+    )
+
+
 def parts_section(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Section:
     table = Table(
         ["part", "state", "parameters", "highest rate", "how"],
@@ -103,9 +119,9 @@ def parts_section(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -
 
 
 def went(history: Sequence[dict[str, Any]], settings: Settings) -> list[Block]:
-    what = "round of L-BFGS" if settings.mode == "head" else "epoch (1: the head alone)"
+    across, first = ("round of L-BFGS", 1) if settings.mode == "head" else ("epoch (0: the head alone)", 0)
     charts: list[Block] = [
-        Chart(curves(history, reading), f"{title} by {what}.", alt(history, reading))
+        Chart(curves(history, reading, across, first), f"{title} by {across}.", alt(history, reading))
         for reading, title in (("accuracy", "Share of right answers"), ("loss", "Cross-entropy"))
     ]
     table = Table(list(EPOCHS), [[row[key] for key in EPOCHS] for row in history[-50:]])
@@ -226,6 +242,6 @@ def skipped_section(facts: Mapping[str, Any]) -> list[Block]:
 def told(facts: Mapping[str, Any]) -> dict[str, str]:
     words = {
         "images are prepared": "prepared", "classes": "weighing", "what stood still": "stood_still", "the head": "head_chosen",
-        "batch normalization": "norms", "rate of what is new": "rate", "it ended": "ended", "what it knew was lost": "torn",
+        "batch normalization": "norms", "rate of what is new": "rate", "it ended": "ended",
     }  # fmt: skip
     return {title: str(facts[key]) for title, key in words.items() if facts.get(key)}
