@@ -91,3 +91,11 @@ def test_how_wide_the_activations_are_beside_what_is_stored(trained: nn.Module, 
     assert spreads(trained, 20 * x)["1"] == pytest.approx(20, rel=0.1)
     assert spreads(trained, float("inf") * torch.ones_like(x))["1"] > 1e30
     assert spreads(nn.Sequential(nn.Conv2d(1, 2, 3)), x) == {}
+
+
+def test_a_network_that_has_seen_nothing_stored_nothing_to_compare_with(images: Tensor) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    assert measured(net, 255 * images[:32], MEAN, STD) is None
+    with torch.no_grad():
+        net.train()(images[:32])
+    assert measured(net, 255 * images[:32], MEAN, STD) is not None

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from tuning_pictures import asking  # type: ignore[import-not-found]
+from tuning_pictures import NET, asking  # type: ignore[import-not-found]
 
 import runtrue
 from runtrue.finetune import checkpoints
@@ -112,7 +112,16 @@ def test_what_is_torn_up_is_seen_and_explained(tune: Tune) -> None:
     assert ("diverging", "fault", "the epochs") in verdicts
     assert any("times as wide as it has stored" in line and "(freeze-statistics)" in line for line in told)
     assert tuned.kept_epoch == 0 and tuned.val_accuracy == 1.0
-    assert tuned.folder.read_facts()["torn"] in (tuned.folder.path / "report.html").read_text(encoding="utf-8")
+    assert tuned.folder.read_facts()["torn"][1:] in (tuned.folder.path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_network_that_was_never_trained_is_no_fault(tune: Tune, tmp_path: Path) -> None:
+    """Its stored statistics are nobody's, and what a head makes of it is not torn up by taking new ones."""
+    (tmp_path / "new.py").write_text(NET)
+    told: list[str] = []
+    tuned = tune(f"{tmp_path / 'new.py'}:build", weights=None, mode="deep", epochs=3, batch_size=8, say=told.append)
+    assert any("2 normalizations had seen nothing" in line for line in told), told
+    assert record_of(tuned.folder.path).verdicts() == [] and "torn" not in tuned.folder.read_facts()
 
 
 def test_a_network_of_one_size_gets_its_own(torchvision: Any) -> None:

@@ -57,9 +57,10 @@ def ways(mean: Sequence[float], std: Sequence[float]) -> dict[str, Way]:
 
 @torch.no_grad()
 def measured(model: nn.Module, images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Fit | None:
-    """images: (N, C, H, W), prepared as the user does. None for a network without stored statistics. Leaves no trace."""
+    """images: (N, C, H, W), prepared as the user does. None for a network without stored statistics, or with those that a new
+    one begins with. Leaves no trace."""
     first = first_norm(model, images)
-    if first is None:
+    if first is None or untouched(first[1]):
         return None
     name, norm = first
     shape = images.shape[1] == len(mean)
@@ -105,6 +106,13 @@ def first_norm(model: nn.Module, images: Tensor) -> tuple[str, _BatchNorm] | Non
 
     _until(model, images[:1], norms, there)
     return (norms[reached[0]], reached[0]) if reached else None
+
+
+def untouched(norm: _BatchNorm) -> bool:
+    """Nothing was ever seen: mean 0 and variance 1."""
+    mean, var = norm.running_mean, norm.running_var
+    assert mean is not None and var is not None
+    return not bool(mean.any()) and bool((var == 1).all())
 
 
 def _distance(model: nn.Module, norm: _BatchNorm, images: Tensor) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from runtrue.datasets import Images
 from runtrue.training.resume import newest_sound
@@ -31,7 +31,7 @@ def train(asked: Asked, images: Images, start: Start, class_weights: Tensor | No
         if course is None:
             course, asked = begun(asked, plan, rule)
         plan = replace(plan, settings=asked.settings)
-        seen = watch_of(asked, start.model, course)
+        seen = watch_of(asked, plan, course)
         with seen if seen is not None else nullcontext():
             why = deep.train(plan, course, asked.folder, partial(told, asked, seen), seen)
             if seen is not None and any(found.where == EPOCHS_TOLD for found in seen.verdicts):
@@ -90,12 +90,14 @@ def resumed(asked: Asked, plan: deep.Plan) -> deep.Course | None:
     return course
 
 
-def watch_of(asked: Asked, model: nn.Module, course: deep.Course) -> Watch | None:
+def watch_of(asked: Asked, plan: deep.Plan, course: deep.Course) -> Watch | None:
+    """It knows what the head alone could do, counted as in the epochs."""
     if not asked.settings.watch:
         return None
-    seen = watching(model, course.optimizer, run=asked.folder.path, start=course.step, say=asked.say)
-    if not course.step:
-        seen.epoch(**known(asked.folder.history()[0]))
+    before = None if course.step else known(asked.folder.history()[0] | deep.at_rest(plan))
+    seen = watching(plan.start.model, course.optimizer, run=asked.folder.path, start=course.step, say=asked.say)
+    if before is not None:
+        seen.epoch(**before)
     return seen
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from runtrue.finetune.preparation import untouched
 from runtrue.finetune.still import norms_without
 
 SMALL_BATCH = 16
@@ -46,6 +49,31 @@ def policy(asked: str, model: nn.Module, fresh: frozenset[str], batch: int) -> P
         f"{batch} images a step (limit {SMALL_BATCH}) are enough to follow their statistics, and frozen ones collapse at rates "
         "that these bear",
     )
+
+
+@torch.no_grad()
+def filled(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+    """Normalizations that have seen nothing yet get the statistics of these images; how many there were. A head that is solved
+    on what a mean of 0 and a variance of 1 make of the layers in front fits no longer as soon as they are trained."""
+    new = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_var is not None and untouched(m)]
+    if not new:
+        return 0
+    before = [norm.momentum for norm in new]
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    for norm in new:
+        norm.train()
+        norm.momentum = None  # the mean of all batches
+    try:
+        for inputs, _ in batches:
+            if len(inputs) > 1:  # a single vector has no variance
+                model(inputs)
+    finally:
+        for norm, momentum in zip(new, before, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes.items():
+            module.training = mode
+    return len(new)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from runtrue.datasets import Images
+from runtrue.datasets.images import counted
 from runtrue.findings import Finding
 from runtrue.finetune import preparation
 from runtrue.keeping import keep_random_state
@@ -16,7 +17,7 @@ from runtrue.report import Report
 from runtrue.training import weights
 from runtrue.training.errors import UntrainableError
 from runtrue.training.folder import RunFolder, surroundings
-from runtrue.tuning import all_layers, data, head, network, parts
+from runtrue.tuning import all_layers, data, head, network, norms, parts
 from runtrue.tuning.asked import Asked, told_parts
 from runtrue.tuning.folder import Place, read, write
 from runtrue.tuning.judging import confusion, judged, mistakes
@@ -68,6 +69,8 @@ def _run(asked: Asked) -> Tuned:
     asked.say(told["weighing"])
     if not asked.resume:
         begin(asked, images, start, told)
+    if filled := norms.filled(start.model, head.batches(images.train, start)):
+        asked.say(f"{counted(filled, 'normalization')} had seen nothing: statistics taken from the training images")
     asked.folder.write_facts(training=time.time())
     if asked.settings.mode == "deep":
         kept = all_layers.train(asked, images, start, class_weights)
