@@ -17,8 +17,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from tuning_pictures import NET, asking  # type: ignore[import-not-found]
+from typer.testing import CliRunner
 
 import runtrue
+from runtrue.cli.app import app
 from runtrue.finetune import checkpoints
 from runtrue.finetune.dry import SurgeryError
 from runtrue.training.errors import UntrainableError
@@ -113,6 +115,8 @@ def test_what_is_torn_up_is_seen_and_explained(tune: Tune) -> None:
     assert any("times as wide as it has stored" in line and "(freeze-statistics)" in line for line in told)
     assert tuned.kept_epoch == 0 and tuned.val_accuracy == 1.0
     assert tuned.folder.read_facts()["torn"][1:] in (tuned.folder.path / "report.html").read_text(encoding="utf-8")
+    again = CliRunner().invoke(app, ["report", str(tuned.folder.path)])
+    assert again.exit_code == 1 and "fault diverging in the epochs" in again.output and "written: " in again.output
 
 
 def test_a_network_that_was_never_trained_is_no_fault(tune: Tune, tmp_path: Path) -> None:

@@ -54,16 +54,21 @@ def zoo(pattern: str) -> int:
 
 
 def report(run: Path) -> int | None:
-    """The page of a fine-tuning anew; None where the folder is none. Exit code: 0 written, 2 the run has not finished."""
+    """The page of a fine-tuning anew; None where the folder is none. Exit code: 0 written, 1 its record has a fault, 2 the
+    run has not finished."""
     if not (run / "finetune.yaml").is_file():
         return None
+    from runtrue.cli import records
     from runtrue.training.folder import RunFolder
     from runtrue.tuning import ConfigError
     from runtrue.tuning.folder import Place
     from runtrue.tuning.page import write_page
+    from runtrue.watch import record_of
+    from runtrue.watch.entries import FILE
 
     try:
-        print(f"written: {write_page(Place(RunFolder(run)))}")
-    except (ConfigError, OSError) as error:
+        written = write_page(Place(RunFolder(run)))
+        record = record_of(run) if (run / FILE).is_file() else None
+    except (ConfigError, OSError, ValueError) as error:
         return fail(str(error))
-    return 0
+    return records.told(record.verdicts() if record is not None else [], written)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from runtrue.cli.output import fail
 
@@ -25,9 +26,13 @@ def report(run: Path, format: str, out: Path | None) -> int:
         written = write(record, format, place, page(record, folder.absolute().name) if format == "html" else "")
     except (OSError, ValueError, ImportError) as error:
         return fail(said(error))
+    return told(record.verdicts(), written)
+
+
+def told(verdicts: Sequence[Mapping[str, Any]], written: Path) -> int:
+    """What was seen, a line each. Exit code: 1 for a fault."""
     from runtrue.report.numbers import count
 
-    verdicts = record.verdicts()
     for one in verdicts:
         print(f"step {one['step']}: {one['severity']} {one['cause']} in {one['where']}: {one['message']}")
     faults = sum(one["severity"] == "fault" for one in verdicts)
