@@ -137,14 +137,8 @@ def lab(
     from runtrue.cli import laboratory
 
     given: dict[str, object] = {
-        "seeds": seeds,
-        "data": data,
-        "net": net,
-        "weights": weights,
-        "depth": depth,
-        "width": width,
-    }
-    given |= {"full": full or None}
+        "seeds": seeds, "data": data, "net": net, "weights": weights, "depth": depth, "width": width, "full": full or None,
+    }  # fmt: skip
     settings = {key: value for key, value in given.items() if value is not None}
     if task is not None:
         raise typer.Exit(laboratory.run_on(task, budget, name, format.value, out, **settings))

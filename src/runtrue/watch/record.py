@@ -105,6 +105,7 @@ class Record:
         return [Histogram(layer, step, low, high, tuple(array("I", blob))) for layer, step, low, high, blob in rows]
 
     def epochs(self) -> list[dict[str, Any]]:
+        """What was told of each, from 0 on; "epoch" is -1 for what was told before the first step. "step": how many were done."""
         rows = self._rows("select epoch, step, numbers from epochs order by epoch")
         return [{"epoch": epoch, "step": step, **json.loads(numbers)} for epoch, step, numbers in rows]
 
