@@ -314,6 +314,7 @@ def test_epochs_take_what_is_a_number(tmp_path: Path) -> None:
         for _ in range(2):
             watch.epoch(val_accuracy=torch.tensor(0.5), val_loss=None, matrix=[[1]], name="x")
     assert [row["val_accuracy"] for row in record_of(tmp_path).epochs()] == [0.5, 0.5]
+    assert [row["epoch"] for row in record_of(tmp_path).epochs()] == [-1, 0], "none is lost where no step is told"
     assert len(said) == 2 and "epoch(matrix=…) got list" in said[0]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from runtrue.watch.packets import Packet, Sent, fetch
+from runtrue.watch.packets import BEFORE, Packet, Sent, fetch
 
 FLUSH = 1.0  # seconds from one packet to the next: what a killed run loses at most
 HELD = 512  # steps after which a packet goes whatever the time
@@ -22,11 +22,12 @@ NO = 0.0
 
 
 class Notes:
-    """steps: so far, in the whole run. The lists are of the steps since the last packet."""
+    """steps: so far, in the whole run. epoch: the number of the next one that is told. The lists are of the steps since the last
+    packet."""
 
     def __init__(self, start: int) -> None:
         self.steps = start
-        self.epochs = 0
+        self.epoch = BEFORE
         self.mark: Tensor | float | None = None
         """Of the batch of this step, as far as it was seen."""
         self._known: set[tuple[str, str]] = set()

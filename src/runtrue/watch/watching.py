@@ -22,7 +22,6 @@ from runtrue.watch.loop import Loop, called
 from runtrue.watch.noting import NO, Notes, mark_of
 from runtrue.watch.opening import blind, described, finish, recorder_of, tell
 from runtrue.watch.pace import Pace
-from runtrue.watch.packets import BEFORE
 from runtrue.watch.ranks import place, ranks
 from runtrue.watch.reading import Reader
 from runtrue.watch.scribe import Scribe
@@ -160,10 +159,11 @@ class Watch:
         self._scribe.take(self._notes.packet(self._loop.counts, epoch))
 
     def _epoch(self, numbers: Mapping[str, Any]) -> None:
-        begun = self.steps > 0
-        self._flush(epoch=(self._notes.epochs if begun else BEFORE, self.steps, self._plain(numbers)))
-        self._notes.epochs += begun
-        self._notes.pause_ends()
+        notes = self._notes
+        number = max(0, notes.epoch) if notes.steps else notes.epoch
+        self._flush(epoch=(number, notes.steps, self._plain(numbers)))
+        notes.epoch = number + 1
+        notes.pause_ends()
 
     def _hand_on(self) -> None:
         """Numbers that have arrived go to the user's own record, on the user's own thread."""
