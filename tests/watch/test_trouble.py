@@ -318,6 +318,20 @@ def test_epochs_take_what_is_a_number(tmp_path: Path) -> None:
     assert len(said) == 2 and "epoch(matrix=…) got list" in said[0]
 
 
+def test_what_was_known_before_the_first_step_is_known_after_a_resume(tmp_path: Path) -> None:
+    with started(tmp_path) as watch:
+        watch.epoch(train_accuracy=0.9, train_loss=0.1)
+        few_steps(watch)
+        watch.epoch(train_accuracy=0.1, train_loss=2.0)
+    with started(tmp_path, start=watch.steps) as again:
+        few_steps(again)
+        assert again.ok
+        for _ in range(2):
+            again.epoch(train_accuracy=0.1, train_loss=2.0)
+        assert [(one.cause, one.where) for one in again.verdicts] == [("diverging", "the epochs")]
+    assert [row["epoch"] for row in record_of(tmp_path).epochs()] == [-1, 0, 1, 2]
+
+
 def test_steps_without_a_loss_are_no_lost_losses(tmp_path: Path) -> None:
     with started(tmp_path) as watch:
         for i in range(60):

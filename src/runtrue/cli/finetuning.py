@@ -16,6 +16,7 @@ def finetune(net: str | None, run: Path | None, resume: Path | None, settings: d
     from runtrue.task import TaskError, blame
     from runtrue.training.errors import UntrainableError
     from runtrue.tuning import ConfigError, finetune
+    from runtrue.tuning.folder import Place
 
     try:
         if net is None and resume is None:
@@ -31,7 +32,9 @@ def finetune(net: str | None, run: Path | None, resume: Path | None, settings: d
         return 130
     except Exception as error:  # noqa: BLE001 exit code 1 means that a fault was found
         return fail(f"the training failed: {blame(error)}")
-    print(f"validation: {tuned.val_accuracy:.2%} right, by the weights of epoch {tuned.kept_epoch}")
+    deep = Place(tuned.folder).read_settings().mode == "deep"
+    kept = f", by the weights of epoch {tuned.kept_epoch}" if deep else ""
+    print(f"validation: {tuned.val_accuracy:.2%} right{kept}")
     print(f"run: {tuned.folder.path}")
     print(f"report: {tuned.folder.report}")
     return 0

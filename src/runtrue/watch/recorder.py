@@ -15,6 +15,7 @@ from typing import Any
 
 from runtrue.findings import plain
 from runtrue.watch.entries import SCHEMA, TABLES, Histogram, Reading, Stretch, cut, joined, stretch, thinned
+from runtrue.watch.packets import BEFORE
 
 MOST_STRETCHES, MOST_READINGS, MOST_HISTOGRAMS, MOST_RATES = 4096, 1024, 64, 4096
 """Of 100 layers with ten numbers each, 1024 readings are 4 MB; stretches are 300 kB; of histograms the limit is a layer's."""
@@ -96,6 +97,8 @@ class Recorder:
             for table, most in (("readings", MOST_READINGS), ("histograms", MOST_HISTOGRAMS), ("rates", MOST_RATES))
         }
         self.epochs_so_far = self.db.execute("select coalesce(max(epoch) + 1, 0) from epochs").fetchone()[0]
+        before = self.db.execute("select numbers from epochs where epoch = ?", (BEFORE,)).fetchone()
+        self.known: dict[str, Any] = json.loads(before[0]) if before is not None else {}
 
     def _steps(self, table: str) -> list[int]:
         return [row[0] for row in self.db.execute(f"select distinct step from {table} order by step")]

@@ -117,7 +117,7 @@ class Scribe:
     def _open(self) -> None:
         if self.opens is not None:
             self._recorder = self.opens()
-            self._epochs_before = self._recorder.epochs_so_far
+            self._epochs_before, self.history.known = self._recorder.epochs_so_far, self._recorder.known
 
     def _close(self) -> None:
         if self._recorder is not None:
