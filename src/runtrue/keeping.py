@@ -40,6 +40,17 @@ def keep_random_state() -> Restore:
     return restore
 
 
+def keep_modes(model: nn.Module) -> Restore:
+    """Whether each module trains."""
+    modes = {module: module.training for module in model.modules()}
+
+    def restore() -> None:
+        for module, mode in modes.items():
+            module.training = mode
+
+    return restore
+
+
 def keep_modules(roots: Iterable[nn.Module], initial: dict[int, Tensor]) -> Restore:
     """Everything of these modules: values (kept in `initial`), gradients, flags, structure, modes, hooks, attributes."""
     modules = list(dict.fromkeys(module for root in roots for module in root.modules()))

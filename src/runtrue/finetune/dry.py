@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtrue.keeping import keep_random_state
+from runtrue.keeping import keep_modes, keep_random_state
 
 Shape = tuple[int, ...]
 WORDS = 16  # of a text
@@ -44,7 +44,7 @@ class Flow:
 def flow(model: nn.Module, example: Any) -> Flow:
     """One forward pass in evaluation mode. Modes, statistics and random state are as before; an error is kept, not raised."""
     found, stack = Flow(), list[str]()
-    modes = {module: module.training for module in model.modules()}
+    restore_modes = keep_modes(model)
     restore = keep_random_state()
     with _told(model, found, stack):
         try:
@@ -53,8 +53,7 @@ def flow(model: nn.Module, example: Any) -> Flow:
         except Exception as error:  # noqa: BLE001 whatever the user's network raises is what is to be told
             found.error, found.broke_at = error, stack[-1] if stack else ""
         finally:
-            for module, mode in modes.items():
-                module.training = mode
+            restore_modes()
             restore()
     return found
 

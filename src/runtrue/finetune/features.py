@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtrue.finetune.dry import SurgeryError
-from runtrue.keeping import keep_random_state
+from runtrue.keeping import keep_modes, keep_random_state
 
 CLOSE = 1e-3
 """Largest difference between what the network gives and what its head makes of the features, as a share of the largest output:
@@ -42,7 +42,7 @@ def features(
     Raises SurgeryError if the head is not called once in a pass, or something behind it changes what it gives: then only a
     training of the whole network can tell.
     """
-    modes = {module: module.training for module in model.modules()}
+    restore_modes = keep_modes(model)
     restore = keep_random_state()
     caught: list[Tensor] = []
     part = model.get_submodule(head)
@@ -60,8 +60,7 @@ def features(
                 labels.append(y.cpu())
     finally:
         handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
+        restore_modes()
         restore()
     return Features(torch.cat(inputs), torch.cat(labels))
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from runtrue.findings import Finding
-from runtrue.keeping import keep_random_state
+from runtrue.keeping import keep_modes, keep_random_state
 
 FAR = 0.5
 """Mean |log(spread / stored)| above which a batch is not what the network was trained on: a factor of 1.65 in each channel."""
@@ -96,7 +95,7 @@ def _factor(distance: float) -> str:
 
 def first_norm(model: nn.Module, images: Tensor) -> tuple[str, _BatchNorm] | None:
     """The batch normalization that is reached first, with its name."""
-    norms = {m: n for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_var is not None}
+    norms = {norm: name for name, norm in with_statistics(model)}
     reached: list[_BatchNorm] = []
 
     def there(norm: nn.Module, _: object) -> None:
@@ -104,8 +103,15 @@ def first_norm(model: nn.Module, images: Tensor) -> tuple[str, _BatchNorm] | Non
         reached.append(norm)
         raise _ReachedError
 
-    _until(model, images[:1], norms, there)
+    _asking(model, images[:1], norms, there)
     return (norms[reached[0]], reached[0]) if reached else None
+
+
+def with_statistics(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
+    """The batch normalizations that store a mean and a variance."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_var is not None:
+            yield name, module
 
 
 def untouched(norm: _BatchNorm) -> bool:
@@ -123,7 +129,7 @@ def _distance(model: nn.Module, norm: _BatchNorm, images: Tensor) -> float:
         caught.append(inputs[0])
         raise _ReachedError
 
-    _until(model, images, [norm], there)
+    _asking(model, images, [norm], there)
     return float(ratios(norm, caught[0]).abs().mean())
 
 
@@ -142,18 +148,13 @@ def spreads(model: nn.Module, images: Tensor) -> dict[str, float]:
     """How many times as wide the activations are as each normalization has stored, typical channel, in the order in which a
     pass in evaluation mode reaches them. Leaves no trace."""
     found: dict[str, float] = {}
-    norms = [(n, m) for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_var is not None]
+    norms = {norm: name for name, norm in with_statistics(model)}
 
-    def seen(norm: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
+    def seen(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, _BatchNorm)
-        found[name] = math.exp(min(EDGE, float(ratios(norm, inputs[0]).median().nan_to_num(EDGE))))
+        found[norms[norm]] = math.exp(min(EDGE, float(ratios(norm, inputs[0]).median().nan_to_num(EDGE))))
 
-    handles = [norm.register_forward_pre_hook(partial(seen, name=name)) for name, norm in norms]
-    try:
-        _passed(model, images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    _asking(model, images, norms, seen)
     return found
 
 
@@ -161,8 +162,8 @@ class _ReachedError(Exception):
     """What a pass was made for is seen."""
 
 
-def _until(model: nn.Module, images: Tensor, norms: Iterable[_BatchNorm], there: Callable[..., None]) -> None:
-    """A pass that ends where `there`, called in front of these normalizations, raises _ReachedError."""
+def _asking(model: nn.Module, images: Tensor, norms: Iterable[_BatchNorm], there: Callable[..., None]) -> None:
+    """A pass with `there` called in front of these normalizations; it ends where that raises _ReachedError."""
     handles = [norm.register_forward_pre_hook(there) for norm in norms]
     try:
         _passed(model, images)
@@ -174,11 +175,10 @@ def _until(model: nn.Module, images: Tensor, norms: Iterable[_BatchNorm], there:
 
 
 def _passed(model: nn.Module, images: Tensor) -> None:
-    modes = {module: module.training for module in model.modules()}
+    restore_modes = keep_modes(model)
     restore = keep_random_state()
     try:
         model.eval()(images)
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        restore_modes()
         restore()

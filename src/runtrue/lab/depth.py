@@ -21,7 +21,7 @@ from runtrue import nets
 from runtrue.lab import EXPERIMENTS, runs
 from runtrue.lab.depth_judge import judge
 from runtrue.lab.depth_measure import Back, sent_back
-from runtrue.lab.experiment import Experiment, Row
+from runtrue.lab.experiment import Experiment, Row, within
 from runtrue.nets.parts import Norm
 from runtrue.nets.resnet import Shortcut, blocks_per_stage
 
@@ -108,10 +108,7 @@ def run(
 
 def validate(settings: Mapping[str, Any]) -> None:
     """Raises ValueError that says which setting is wrong, and its limits."""
-    for name, (low, high) in LIMITS.items():
-        value = settings[name]
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+    within(settings, LIMITS)
     if not settings["full"] and settings["images"] > 3000:
         raise ValueError(f"images must be at most 3000 without full, got {settings['images']}")
     if settings["batch_size"] > settings["images"]:

@@ -20,6 +20,14 @@ Row = dict[str, Any]
 Series = Mapping[str, Sequence[Row]]
 
 
+def within(settings: Mapping[str, Any], limits: Mapping[str, tuple[int, int]]) -> None:
+    """Raises ValueError for a setting that is no whole number, or one beyond its limits; says which, and what they are."""
+    for name, (low, high) in limits.items():
+        value = settings.get(name, low)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+
+
 @dataclass(frozen=True)
 class Judgement:
     """One part of the claim: `code` as in the training notes ("N1.2"), whether it held, and the numbers that say so."""

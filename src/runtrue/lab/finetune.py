@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runtrue.lab import EXPERIMENTS
-from runtrue.lab.experiment import Experiment, Row
+from runtrue.lab.experiment import Experiment, Row, within
 from runtrue.lab.finetune_ground import Ground, of_fashion, of_folder
 from runtrue.lab.finetune_judge import DEEP, HEAD, ONE_HIGH, ONE_LOW, SCRATCH, at, curve_name, judge
 from runtrue.lab.finetune_train import FRONT, KEPT, MOMENTUM, trained
@@ -78,10 +78,7 @@ def run(
 
 def validate(settings: Mapping[str, Any]) -> None:
     """Raises ValueError that says which setting is wrong, and its limits."""
-    for name, (low, high) in LIMITS.items():
-        value = settings[name]
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+    within(settings, LIMITS)
     images = settings["images"]
     if not images or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in images):
         raise ValueError(f"images must be whole numbers from 1 up, images of each class; got {images!r}")

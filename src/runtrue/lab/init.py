@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from runtrue.lab import EXPERIMENTS
-from runtrue.lab.experiment import Experiment, Row
+from runtrue.lab.experiment import Experiment, Row, within
 from runtrue.lab.init_judge import judge, with_published
 from runtrue.lab.init_measure import LARGE_NORMALIZED, SCHEMES, Draw, averaged, draw, measure
 
@@ -74,10 +74,7 @@ def run(
 
 def validate(settings: dict[str, Any]) -> None:
     """Raises ValueError that says which setting is wrong, its limits, and what to do."""
-    for name, (low, high) in LIMITS.items():
-        value = settings[name]
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+    within(settings, LIMITS)
     if settings["data"] not in DATA:
         raise ValueError(f"data must be one of {', '.join(DATA)}, got {settings['data']!r}")
     if settings["data"] == "fashion-mnist" and settings["samples"] > IMAGES:

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from runtrue import nets
+from runtrue.lab.experiment import within
 from runtrue.task import Task
 
 DATA = ("fashion-mnist", "gaussian")
@@ -46,10 +47,7 @@ def chosen(
 
 def validate(settings: Mapping[str, Any]) -> None:
     """Raises ValueError that says which setting is wrong, and its limits."""
-    for name, (low, high) in LIMITS.items():
-        value = settings.get(name, low)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+    within(settings, LIMITS)
     if settings["data"] not in DATA:
         raise ValueError(f"data must be one of {', '.join(DATA)}, got {settings['data']!r}")
 

@@ -21,10 +21,10 @@ from torch.optim.swa_utils import AveragedModel
 from runtrue import schedules
 from runtrue.datasets import Augment, Images, Loader
 from runtrue.finetune.rates import groups, stages_of
-from runtrue.keeping import seed_all
+from runtrue.keeping import keep_modes, seed_all
 from runtrue.training.folder import RunFolder
 from runtrue.tuning.head import batches
-from runtrue.tuning.judging import judged, raw
+from runtrue.tuning.judging import Count, judged, raw
 from runtrue.tuning.network import Start
 from runtrue.tuning.settings import ConfigError, Settings
 
@@ -108,6 +108,10 @@ class Plan:
             seed=self.settings.seed, drop_last=True,
         )  # fmt: skip
 
+    def seed(self, step: int) -> None:
+        """The random numbers of a step."""
+        seed_all((self.settings.seed * STRIDE + step) % 2**31)
+
     def groups(self, lr: float) -> list[dict[str, Any]]:
         """For the optimizer, each part at its rate."""
         settings = self.settings
@@ -181,9 +185,9 @@ def _epoch(plan: Plan, course: Course, watch: Any) -> Row:
     loader.set_epoch(course.epoch)
     course.model.train()
     asleep(plan, course)
-    total, right, examples = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64), 0
+    count = Count()
     for inputs, labels in loader:
-        seed_all((plan.settings.seed * STRIDE + course.step) % 2**31)
+        plan.seed(course.step)
         loss, outputs = plan.loss(inputs, labels)
         course.optimizer.zero_grad()
         loss.backward()
@@ -193,34 +197,26 @@ def _epoch(plan: Plan, course: Course, watch: Any) -> Row:
         course.step += 1
         if watch is not None:
             watch.step(loss.detach())
-        total += loss.detach().double() * len(labels)
-        right += (outputs.argmax(1) == labels).sum()
-        examples += len(labels)
-    rate = float(course.optimizer.param_groups[-1]["lr"])
-    return {"lr": rate, "train_loss": float(total) / examples, "train_accuracy": float(right) / examples}
+        count.add(loss, outputs, labels)
+    return {"lr": float(course.optimizer.param_groups[-1]["lr"])} | count.row()
 
 
 @torch.no_grad()
 def at_rest(plan: Plan) -> Row:
-    """ "train_loss" and "train_accuracy" as they are counted in an epoch, in training mode and on augmented images, of one whose
-    steps have a rate of 0: what the epochs are compared with. The network is left as it is."""
-    model = plan.start.model
+    """What is counted in an epoch, in training mode and on augmented images, of one whose steps have a rate of 0: what the epochs
+    are compared with. The network is left as it is."""
+    model, count = plan.start.model, Count()
     kept = {name: value.clone() for name, value in model.state_dict().items()}
-    modes = {module: module.training for module in model.modules()}
-    total, right, examples = 0.0, 0, 0
+    restore_modes = keep_modes(model)
     try:
         model.train()
         for number, (inputs, labels) in enumerate(plan.loader()):
-            seed_all((plan.settings.seed * STRIDE + number) % 2**31)
-            loss, outputs = plan.loss(inputs, labels)
-            total += float(loss) * len(labels)
-            right += int((outputs.argmax(1) == labels).sum())
-            examples += len(labels)
+            plan.seed(number)
+            count.add(*plan.loss(inputs, labels), labels)
     finally:
         model.load_state_dict(kept)
-        for module, mode in modes.items():
-            module.training = mode
-    return {"train_loss": total / examples, "train_accuracy": right / examples}
+        restore_modes()
+    return count.row()
 
 
 def asleep(plan: Plan, course: Course) -> None:

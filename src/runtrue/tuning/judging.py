@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runtrue.datasets import Split
+from runtrue.keeping import keep_modes
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,30 @@ class Judged:
 @torch.no_grad()
 def judged(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Judged:
     """In evaluation mode; modes are as before."""
-    modes = {module: module.training for module in model.modules()}
+    restore_modes = keep_modes(model)
     try:
         model.eval()
         pairs = [(raw(model(inputs)).float().cpu(), labels.cpu()) for inputs, labels in batches]
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        restore_modes()
     return Judged(torch.cat([outputs for outputs, _ in pairs]), torch.cat([labels for _, labels in pairs]))
+
+
+class Count:
+    """Losses and right answers so far; no number is waited for before the `row`."""
+
+    def __init__(self) -> None:
+        self.loss, self.right = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
+        self.examples = 0
+
+    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
+        """loss: the mean over these labels."""
+        self.loss += loss.detach().double() * len(labels)
+        self.right += (outputs.argmax(1) == labels).sum()
+        self.examples += len(labels)
+
+    def row(self) -> dict[str, float]:
+        return {"train_loss": float(self.loss) / self.examples, "train_accuracy": float(self.right) / self.examples}
 
 
 def raw(output: Any) -> Tensor:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from runtrue.finetune.preparation import untouched
+from runtrue.finetune.preparation import untouched, with_statistics
 from runtrue.finetune.still import norms_without
+from runtrue.keeping import keep_modes
 
 SMALL_BATCH = 16
 """Images in a step below which the statistics of a batch say too little of the data: of 8 values of a channel the mean is
@@ -55,11 +55,11 @@ def policy(asked: str, model: nn.Module, fresh: frozenset[str], batch: int) -> P
 def filled(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
     """Normalizations that have seen nothing yet get the statistics of these images; how many there were. A head that is solved
     on what a mean of 0 and a variance of 1 make of the layers in front fits no longer as soon as they are trained."""
-    new = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_var is not None and untouched(m)]
+    new = [norm for _, norm in with_statistics(model) if untouched(norm)]
     if not new:
         return 0
     before = [norm.momentum for norm in new]
-    modes = {module: module.training for module in model.modules()}
+    restore_modes = keep_modes(model)
     model.eval()
     for norm in new:
         norm.train()
@@ -71,8 +71,7 @@ def filled(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
     finally:
         for norm, momentum in zip(new, before, strict=True):
             norm.momentum = momentum
-        for module, mode in modes.items():
-            module.training = mode
+        restore_modes()
     return len(new)
 
 

@@ -48,13 +48,13 @@ def detail(facts: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     table = found["confusion"]
     total = sum(map(sum, table))
     wrong = total - sum(table[place][place] for place in range(len(table)))
-    told = (
-        str(facts.get("stood_still") or f"it ended {facts['ended']}")
-        if "ended" in facts or "stood_still" in facts
-        else ""
-    )
+    how = str(facts.get("stood_still") or f"it ended {facts['ended']}")
     lost = "What the network knew was torn up on the way; these are the weights before. " if "torn" in facts else ""
-    return f"{wrong} of {total} pictures are taken for something else. {lost}{told[:1].upper()}{told[1:]}."
+    return f"{wrong} of {total} pictures are taken for something else. {lost}{sentence(how)}"
+
+
+def sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def blocks(place: Place, settings: Settings, facts: dict[str, Any], found: Mapping[str, Any]) -> list[Block]:
@@ -96,11 +96,7 @@ def looked_at(folder: RunFolder) -> list[Block]:
 def torn(facts: Mapping[str, Any]) -> list[Block]:
     """What was learned elsewhere and lost here."""
     why = str(facts.get("torn", ""))
-    return (
-        [Section("What the network knew was lost", [Prose(f"{why[:1].upper()}{why[1:]}.")], id="torn", tone="bad")]
-        if why
-        else []
-    )
+    return [Section("What the network knew was lost", [Prose(sentence(why))], id="torn", tone="bad")] if why else []
 
 
 def parts_section(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Section:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.optim import AdamW
 
-from runtrue.keeping import seed_all
-from runtrue.tuning.deep import STRIDE, Plan
+from runtrue.tuning.deep import Plan
 from runtrue.tuning.head import batches
 from runtrue.tuning.judging import judged
 
@@ -47,7 +46,7 @@ def found_rate(plan: Plan) -> Trials:
         after[rate] = ended(plan, rate, kept)
         if after[rate] <= WORSE * still:
             break
-    return Trials(next((r for r in after if after[r] <= WORSE * still), RATES[-1]), still, after)
+    return Trials(rate, still, after)
 
 
 def ended(plan: Plan, rate: float, kept: dict[str, Tensor]) -> float:
@@ -55,7 +54,7 @@ def ended(plan: Plan, rate: float, kept: dict[str, Tensor]) -> float:
     model, optimizer = plan.start.model, AdamW(plan.groups(rate))
     model.train()
     for number, (inputs, labels) in zip(range(STEPS), plan.loader()):
-        seed_all((plan.settings.seed * STRIDE + number) % 2**31)
+        plan.seed(number)
         loss, _ = plan.loss(inputs, labels)
         optimizer.zero_grad()
         loss.backward()
