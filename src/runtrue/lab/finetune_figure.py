@@ -23,8 +23,8 @@ HEADS = {
 }
 COLOURS = {SCRATCH: PURPLE, HEAD: ORANGE, DEEP: BLUE, ONE_HIGH: GREEN, ONE_LOW: OLIVE}
 ENDS = {
-    "images": "images a class", "way": "way", "accuracy": "accuracy", "accuracy_spread": "±",
-    "epoch_reached": "epochs to mode 1's end", "second_reached": "CPU s to it", "seconds": "CPU s in all",
+    "images": "images", "way": "way", "accuracy": "accuracy", "accuracy_spread": "±", "epoch_reached": "epochs there",
+    "second_reached": "CPU s there", "seconds": "CPU s",
 }  # fmt: skip
 AXES = {
     "epoch": ("epoch", "epochs"),
@@ -42,7 +42,15 @@ def finetune_blocks(experiment: Experiment) -> list[Block]:
         *(part_section(part, HEADS[part.code], part.claim) for part in experiment.judgements),
         Section("On the way", [chart for n in counts for chart in on_the_way(experiment, n)], id="on-the-way"),
         Section(
-            "The numbers", [table(ENDS, ends, "Accuracies at the end, and when mode 1's was reached.")], id="numbers"
+            "The numbers",
+            [
+                table(
+                    ENDS,
+                    ends,
+                    "Images of each class; accuracies at the end; there: as accurate as mode 1 is at its end.",
+                )
+            ],
+            id="numbers",
         ),
     ]
 

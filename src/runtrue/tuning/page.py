@@ -64,7 +64,7 @@ def blocks(place: Place, settings: Settings, facts: dict[str, Any], found: Mappi
     numbers = Stats([
         Stat("validation accuracy", f"{kept['val_accuracy']:.2%}"),
         Stat("training accuracy", f"{kept['train_accuracy']:.2%}"),
-        Stat("epoch of the weights", int(kept["epoch"])),
+        *([Stat("epoch of the weights", int(kept["epoch"]))] if settings.mode == "deep" else []),
     ])  # fmt: skip
     return [
         numbers,
@@ -116,8 +116,13 @@ def parts_section(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -
 
 def went(history: Sequence[dict[str, Any]], settings: Settings) -> list[Block]:
     across, first = ("round of L-BFGS", 1) if settings.mode == "head" else ("epoch (0: the head alone)", 0)
+    how = (
+        " On the training set counted while it is trained, on augmented images; epoch 0 on plain ones."
+        if first == 0
+        else ""
+    )
     charts: list[Block] = [
-        Chart(curves(history, reading, across, first), f"{title} by {across}.", alt(history, reading))
+        Chart(curves(history, reading, across, first), f"{title} by {across}.{how}", alt(history, reading))
         for reading, title in (("accuracy", "Share of right answers"), ("loss", "Cross-entropy"))
     ]
     table = Table(list(EPOCHS), [[row[key] for key in EPOCHS] for row in history[-50:]])
